@@ -1,0 +1,61 @@
+"""The Python API for notebooks and tests: what the command line calls.
+
+`plan = harness.plan("quickstart", ["seeds=1"])` plans, `harness.run(plan)` runs it, `harness.items("quickstart")` gives
+one row per recipe, seed, iteration and item, and `harness.compare("quickstart")` the verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.store.home import Home
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.analysis.compare import Comparison
+    from harness.config.model import Experiment
+    from harness.loop.plan import Plan
+    from harness.loop.run import Outcome
+
+
+def load(experiment: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Reads and checks an experiment.
+
+    Raises:
+        ConfigError: all mistakes of its files, with file and line.
+    """
+    from harness import config
+    from harness.blocks import registry
+
+    return config.load(experiment, registry, overrides)
+
+
+def plan(experiment: str, overrides: Sequence[str] = ()) -> Plan:
+    """The stages of an experiment, each with its key; runs nothing."""
+    from harness.loop.plan import plan as make
+
+    return make(load(experiment, overrides))
+
+
+def run(experiment: str | Plan, overrides: Sequence[str] = (), **options: Any) -> Outcome:
+    """Runs an experiment or a plan; see `harness.loop.run.run` for options and errors."""
+    from harness.loop.run import run as execute
+
+    return execute(plan(experiment, overrides) if isinstance(experiment, str) else experiment, **options)
+
+
+def items(experiment: str, split: str = "test", home: Home | None = None) -> pd.DataFrame:
+    """Every graded item of an experiment as pandas."""
+    from harness.analysis.items import items as read
+
+    frame: pd.DataFrame = read((home or Home.find()).path, experiment, split)
+    return frame
+
+
+def compare(experiment: str, split: str = "test", home: Home | None = None) -> Comparison:
+    """The comparison of an experiment's recipes with its baseline."""
+    from harness.analysis.compare import compare_experiment
+
+    return compare_experiment((home or Home.find()).path, experiment, split)

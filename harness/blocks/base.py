@@ -1,0 +1,85 @@
+"""The base of every block: typed options, one name, one version.
+
+A block is a frozen pydantic class in one file. Its options are its fields, each declared with `identity(...)` (it
+changes what is produced, so it is part of the stage key) or `runtime(...)` (it changes only how). An unclassified
+field is an error when the class is created. Fields of type `ModelRole` name a model by its role in the experiment;
+the model's own identity enters the key instead of the role's name.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
+
+Kind = Literal["synthesize", "score", "select", "pair", "finetune", "suite", "judge"]
+
+_ROLE = "model role"
+ModelRole = Annotated[str, _ROLE]
+"""A role bound by the experiment (`student`, `teacher`, ...), a finetune's name, `start` or `current`."""
+OptionalRole = Annotated[str | None, _ROLE]
+"""A role that may be left out."""
+
+
+def identity(
+    default: Any = ..., *, description: str, unit: str | None = None, source: str | None = None, **kw: Any
+) -> Any:
+    """An option that changes what the block produces. `source` names the paper and section of the default."""
+    return _option("identity", default, description, unit, source, kw)
+
+
+def runtime(
+    default: Any = ..., *, description: str, unit: str | None = None, source: str | None = None, **kw: Any
+) -> Any:
+    """An option that changes how the block runs, not what it produces."""
+    return _option("runtime", default, description, unit, source, kw)
+
+
+def _option(role: str, default: Any, description: str, unit: str | None, source: str | None, kw: dict[str, Any]) -> Any:
+    extra: JsonDict = {"class": role, "unit": unit, "source": source}
+    return Field(default, description=description, json_schema_extra=extra, **kw)
+
+
+class Block(BaseModel):
+    """Base of all blocks. Subclass one of the kinds in `harness.blocks.kinds`, not this."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    kind: ClassVar[Kind]
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raised whenever the same options would give other rows than before."""
+    random: ClassVar[bool] = False
+    """True where the result depends on the data seed."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        loose = [name for name, info in cls.model_fields.items() if option_class(info) is None]
+        if loose:
+            raise TypeError(f"{cls.__name__}: declare {', '.join(loose)} with identity(...) or runtime(...)")
+
+    @classmethod
+    def model_role_fields(cls) -> tuple[str, ...]:
+        """Names of the options that hold a model role."""
+        return tuple(name for name, info in cls.model_fields.items() if _ROLE in info.metadata)
+
+    def roles(self) -> dict[str, str]:
+        """Option name to model role, for every role that is set."""
+        return {name: role for name in self.model_role_fields() if (role := getattr(self, name)) is not None}
+
+    def identity_options(self) -> dict[str, Any]:
+        """The options that enter the stage key, as JSON values; model roles are left out (their models enter)."""
+        roles = set(self.model_role_fields())
+        names = {
+            n for n, info in type(self).model_fields.items() if option_class(info) == "identity" and n not in roles
+        }
+        return self.model_dump(mode="json", include=names)
+
+
+def option_class(info: FieldInfo) -> str | None:
+    """`identity`, `runtime`, or None for a field that was declared with neither."""
+    extra = info.json_schema_extra
+    return str(extra["class"]) if isinstance(extra, dict) and "class" in extra else None

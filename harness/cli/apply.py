@@ -1,0 +1,101 @@
+"""`loopbench apply`: one block on a file, without an experiment."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.options import json_option, print_json
+
+
+@click.command("apply")
+@click.argument("block")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="Rows: messages, Alpaca, ShareGPT, ... (detected).",
+)
+@click.option("--model", help="A model folder or a bundled model (pocket/chat), for blocks that need one.")
+@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="An option of the block.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="JSONL of the rows that come out.",
+)
+@click.option(
+    "--dropped",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="JSONL of the rows that were dropped, with reasons.",
+)
+@json_option
+def apply_command(
+    block: str,
+    data: Path,
+    model: str | None,
+    settings: tuple[str, ...],
+    seed: int,
+    output: Path,
+    dropped: Path | None,
+    as_json: bool,
+) -> None:
+    """Run one synthesizer, scorer, selector or pair builder on a file.
+
+    For example: loopbench apply ifd --data rows.json --model PATH -o out.jsonl
+    """
+    from harness import config
+    from harness.blocks import registry
+    from harness.loop.apply import apply
+
+    found = _class(registry, block)
+    made = config.load_block(found.kind, found.name, list(settings), registry)
+    with tempfile.TemporaryDirectory(prefix="loopbench-") as folder:
+        result = apply(
+            made,
+            config.load_dataset(data, registry),
+            config.load_model(model, registry) if model else None,
+            seed,
+            Path(folder),
+        )
+        _write(output, [_row(row) for row in result.rows])
+        if dropped is not None:
+            _write(dropped, [_row(d.example) | {"reason": d.reason} for d in result.dropped])
+    counts = {"rows": len(result.rows), "dropped": result.reasons}
+    if as_json:
+        print_json(counts | {"output": str(output)})
+    else:
+        why = ", ".join(f"{n:,} {reason}" for reason, n in result.reasons.items())
+        click.echo(f"{output}: {counts['rows']:,} rows" + (f"; dropped: {why}" if why else ""))
+
+
+def _class(registry: Any, name: str) -> Any:
+    from harness.errors import UserError
+
+    kind, _, short = name.rpartition(".")
+    kinds = [k for k in ("synthesize", "score", "select", "pair") if kind in ("", k) and short in registry.names(k)]
+    if len(kinds) > 1:
+        raise UserError(f"{name!r} is the name of several blocks: write {' or '.join(f'{k}.{short}' for k in kinds)}")
+    if not kinds:
+        raise UserError(registry.unknown(kind or "select", short))
+    return registry.get(kinds[0], short)
+
+
+def _row(row: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {name: value for name, value in asdict(row).items() if value not in (None, (), [], {})} | {
+        "scores": dict(row.scores)
+    }
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    from harness.store.atomic import write_bytes
+
+    write_bytes(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())

@@ -1,0 +1,76 @@
+"""`loopbench run`: plan, execute with a live view, track, and print who won."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from harness.cli.options import experiment_argument, json_option, print_json, set_option
+
+
+@click.command("run")
+@experiment_argument
+@set_option
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Worker processes (default: one per GPU, else one per core)."
+)
+@click.option("--no-tracking", is_flag=True, help="Write nothing to MLflow; a later run catches up.")
+@json_option
+def run_command(
+    experiment: str, overrides: tuple[str, ...], workers: int | None, no_tracking: bool, as_json: bool
+) -> int:
+    """Run an experiment, or go on with it.
+
+    EXPERIMENT is a name (beside you, in the project's folders, or a preset such as `quickstart`) or a path. What is
+    already done is not done again: after a crash or Ctrl-C the same command goes on.
+    """
+    from harness import api
+    from harness.cli.progress import View
+    from harness.loop.run import write_grid
+    from harness.store.home import Home
+    from harness.tracking import drain, start
+
+    plan = api.plan(experiment, overrides)
+    home = Home.find().prepare()
+    name = plan.experiment.name
+    write_grid(plan, home)
+    sink = None if no_tracking else start(home.path, name, env=os.environ)
+    try:
+        with View(name, quiet=as_json) as view:
+            outcome = api.run(plan, workers=workers, home=home, listener=view.listen)
+    finally:
+        tracked = drain(sink, timeout=30) if sink is not None else None
+    if tracked is not None and tracked.message:
+        click.echo(tracked.message, err=True)
+    _report(name, home, outcome, as_json)
+    return outcome.exit_code
+
+
+def _report(name: str, home: Any, outcome: Any, as_json: bool) -> None:
+    from harness import api
+    from harness.errors import CannotTell
+
+    summary = {
+        "wall": outcome.wall,
+        "done": len(outcome.done),
+        "found": len(outcome.found),
+        "failed": outcome.failed,
+        "blocked": len(outcome.blocked),
+    }
+    try:
+        comparison = api.compare(name, home=home)
+    except CannotTell as error:
+        if as_json:
+            print_json({"experiment": name, "run": summary, "comparison": None, "why": str(error)})
+        else:
+            click.echo(f"nothing to compare yet: {error}", err=True)
+        return
+    if as_json:
+        print_json({"experiment": name, "run": summary, "comparison": comparison.to_json()})
+        return
+    from harness.analysis.table import print_comparison
+
+    print_comparison(comparison, wall=outcome.wall, failed=len(outcome.failed), file=sys.stdout)

@@ -1,0 +1,181 @@
+"""`loopbench show`: what there is, and what each thing is."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import click
+
+from harness.cli.options import json_option, print_json
+
+Kinds = Literal["experiments", "recipes", "suites", "datasets"]
+PRESETS: tuple[Kinds, ...] = ("experiments", "recipes", "suites", "datasets")
+
+
+@click.command("show")
+@click.argument("name", required=False)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Measure: for `pocket`, the models' targets; for a suite, that gold answers score full marks.",
+)
+@click.option(
+    "--items",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="Items per family for `show pocket --check`.",
+)
+@json_option
+def show_command(name: str | None, check: bool, items: int, as_json: bool) -> int:
+    """List recipes, suites, datasets, blocks and models; with a NAME, explain that one."""
+    if check:
+        return _check(name, items, as_json)
+    document = _list() if name is None else _explain(name)
+    if as_json:
+        print_json(document)
+    elif name is None:
+        for heading, names in document.items():
+            click.echo(f"{heading:<12} {', '.join(names)}")
+        click.echo("\nloopbench show NAME explains one; a block as KIND.NAME (select.top) where two kinds share a name")
+    else:
+        _print(document)
+    return 0
+
+
+def _list() -> dict[str, list[str]]:
+    from harness import config
+    from harness.blocks import registry
+    from harness.pocket import MODELS
+
+    listing: dict[str, list[str]] = {kind: list(config.names(kind)) for kind in PRESETS}
+    listing |= {kind: registry.names(kind) for kind in registry.kinds()}
+    return listing | {"models": [f"pocket/{name}" for name in MODELS] + ["pocket/oracle"]}
+
+
+def _explain(name: str) -> dict[str, Any]:
+    import difflib
+
+    from harness import config
+    from harness.blocks import registry
+    from harness.errors import UserError
+
+    found: dict[str, Any] = {}
+    for kind in PRESETS:
+        if name in config.names(kind):
+            path = config.preset_path(kind, name)
+            found[kind] = {"file": str(path), "text": path.read_text(encoding="utf-8")}
+    wanted_kind, _, block_name = name.rpartition(".")
+    for kind in registry.kinds():
+        if block_name in registry.names(kind) and wanted_kind in ("", kind):
+            found[f"{kind} block"] = _block(registry.get(kind, block_name))
+    if name.startswith("pocket/"):
+        found |= _model(name)
+    if not found:
+        known = sorted({n for names in _list().values() for n in names})
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise UserError(f"there is nothing named {name!r}{hint} `loopbench show` lists all names")
+    return {"name": name} | found
+
+
+def _block(block: Any) -> dict[str, Any]:
+    options = {}
+    for option, info in block.model_fields.items():
+        extra = info.json_schema_extra or {}
+        default = "required" if info.is_required() else info.get_default(call_default_factory=True)
+        options[option] = {
+            "default": default if isinstance(default, int | float | str | bool | None) else str(default),
+            "unit": extra.get("unit"),
+            "what": info.description,
+            "source": extra.get("source"),
+            "changes": "the result (part of the stage key)" if extra.get("class") == "identity" else "only how it runs",
+        }
+    return {"version": block.version, "what": (block.__doc__ or "").strip(), "options": options}
+
+
+def _model(name: str) -> dict[str, Any]:
+    from harness.pocket import MODELS, model_path
+
+    short = name.removeprefix("pocket/")
+    if short not in MODELS:
+        return {}
+    card = model_path(name) / "README.md"
+    return {"model": {"folder": str(model_path(name)), "text": card.read_text(encoding="utf-8")}}
+
+
+def _print(document: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for heading, thing in document.items():
+        if heading == "name":
+            continue
+        console.print(f"[bold]{document['name']}[/bold] · {heading}", highlight=False)
+        if "text" in thing:
+            console.print(thing.get("file") or thing.get("folder"), style="dim", highlight=False)
+            console.print(thing["text"], markup=False, highlight=False)
+            continue
+        console.print(f"version {thing['version']}. {thing['what']}", markup=False, highlight=False)
+        table = Table(box=None, pad_edge=False)
+        for title in ("option", "default", "unit", "what", "source"):
+            table.add_column(title)
+        for option, about in thing["options"].items():
+            table.add_row(
+                option, str(about["default"]), about["unit"] or "", about["what"] or "", about["source"] or ""
+            )
+        console.print(table)
+
+
+def _check(name: str | None, items: int, as_json: bool) -> int:
+    from harness.errors import UserError
+
+    if name == "pocket":
+        from harness.pocket.check import check
+
+        targets = check(items_per_family=items)
+        rows = [
+            {
+                "target": t.name,
+                "value": t.value,
+                "low": t.low,
+                "high": t.high,
+                "n": t.n,
+                "wanted": t.target,
+                "passed": t.passed,
+            }
+            for t in targets
+        ]
+    elif name is not None:
+        rows = _check_suite(name)
+    else:
+        raise UserError("--check needs a name: `loopbench show pocket --check`, or a suite's name")
+    if as_json:
+        print_json({"name": name, "checks": rows})
+    else:
+        for row in rows:
+            interval = f"[{row['low']:.3f} {row['high']:.3f}]" if row.get("low") is not None else ""
+            word = "ok  " if row["passed"] else "MISS"
+            click.echo(f"{word} {row['target']:<44} {row['value']:.3f} {interval} n={row['n']} wanted {row['wanted']}")
+    return 0 if all(row["passed"] for row in rows) else 1
+
+
+def _check_suite(name: str) -> list[dict[str, Any]]:
+    from harness import config
+    from harness.blocks import registry
+    from harness.evaluate._selfcheck import selfcheck
+
+    suite = config.load_suite(name, registry)
+    return [
+        {
+            "target": c.name,
+            "value": c.value,
+            "low": None,
+            "high": None,
+            "n": c.n,
+            "wanted": c.wanted,
+            "passed": c.passed,
+        }
+        for c in selfcheck(suite.block, suite.judge)
+    ]

@@ -1,0 +1,75 @@
+"""`loopbench status`: how far an experiment is, from the store and the journal alone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import click
+
+from harness.cli.options import json_option, print_json
+
+
+@click.command("status")
+@click.argument("experiment", required=False)
+@json_option
+def status_command(experiment: str | None, as_json: bool) -> None:
+    """Show how far an experiment is; without a name, all experiments of this home."""
+    from harness.errors import UserError
+    from harness.store.home import Home
+
+    home = Home.find()
+    names = [experiment] if experiment else sorted(p.parent.name for p in home.runs.glob("*/grid.json"))
+    for name in names:
+        if not home.grid_file(name).exists():
+            raise UserError(f"{name!r} was never run in {home.path}: `loopbench run {name}` starts it")
+    reports = [_report(home, name) for name in names]
+    if as_json:
+        print_json(reports[0] if experiment else reports)
+        return
+    for report in reports:
+        _print(report)
+    if not reports:
+        click.echo(f"no experiment was run in {home.path} yet: `loopbench run quickstart` starts one")
+
+
+def _report(home: Any, name: str) -> dict[str, Any]:
+    from harness.store import journal
+    from harness.store.artifacts import Store
+
+    grid = json.loads(home.grid_file(name).read_text())
+    store = Store(home)
+    done = [key for key, stage in grid["stages"].items() if store.done(stage["kind"], key)]
+    events = list(journal.read(home.journal_file(name)))
+    failed: dict[str, str] = {}
+    for event in events:
+        if event["event"] == "stage_failed":
+            failed[event["key"]] = f"{event['label']}: {event['why']}"
+        elif event["event"] in ("stage_finished", "stage_started"):
+            failed.pop(event["key"], None)
+    cells = Counter(_cell_state(cell, set(done)) for cell in grid["cells"])
+    return {
+        "experiment": name,
+        "stages": len(grid["stages"]),
+        "done": len(done),
+        "failed": {key: why for key, why in failed.items() if key in grid["stages"]},
+        "cells": dict(cells),
+        "last_event": events[-1] if events else None,
+    }
+
+
+def _cell_state(cell: dict[str, Any], done: set[str]) -> str:
+    grades = {key for turn in cell["iterations"] for splits in turn["grades"].values() for key in splits.values()}
+    return "done" if grades <= done else "begun" if grades & done else "waiting"
+
+
+def _print(report: dict[str, Any]) -> None:
+    cells = ", ".join(f"{n} {state}" for state, n in report["cells"].items())
+    last = report["last_event"]["event"] if report["last_event"] else "nothing"
+    click.echo(
+        f"{report['experiment']}: {report['done']} of {report['stages']} stages done; cells: {cells}; "
+        f"last event: {last}"
+    )
+    for why in report["failed"].values():
+        click.echo(f"  failed  {why}")

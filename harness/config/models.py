@@ -1,0 +1,135 @@
+"""`models:` of an experiment: roles bound to a bundled model, a folder, a scratch student, a server or a judge."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+from harness.config.checks import SECRET, existing_path, fill, nearest
+from harness.config.document import Node, Problems
+from harness.config.model import NAME, Model, Registry
+from harness.errors import UserError
+
+RESERVED = ("start", "current")
+ORACLE = "pocket/oracle"
+_WHAT = ("path", "scratch", "url", "judge")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def read_models(node: Node, registry: Registry, problems: Problems) -> dict[str, Model]:
+    """Every role that `models:` binds, without those that have mistakes (noted)."""
+    if not isinstance(node.value, dict) or not node.value:
+        problems.add("models: should bind roles to models, such as {student: pocket/base}", node.mark())
+        return {}
+    models = {}
+    for role, child in node.items():
+        if role in RESERVED or not re.fullmatch(NAME, role):
+            problems.add(f"a role cannot be named {role!r}", child.mark())
+        elif (model := _model(role, child, registry, problems)) is not None:
+            models[role] = model
+    return models
+
+
+def bundled() -> dict[str, Path]:
+    """The models that come with loopbench, by name (`pocket/base`): their folders."""
+    spec = importlib.util.find_spec("harness.pocket")
+    places = [] if spec is None else list(spec.submodule_search_locations or [])
+    folders = (path for place in places for path in sorted((Path(place) / "models").glob("*")))
+    return {f"pocket/{path.name}": path for path in folders if (path / "config.json").is_file()}
+
+
+def _model(role: str, node: Node, registry: Registry, problems: Problems) -> Model | None:
+    if isinstance(node.value, str):
+        return _by_name(role, node, registry, problems)
+    if not isinstance(node.value, dict):
+        problems.add(f"models.{role}: should be a name, a path or a mapping", node.mark())
+        return None
+    _refuse_secrets(node, problems)
+    given = [key for key in _WHAT if key in node.value]
+    if len(given) != 1:
+        said = " and ".join(given) if given else "none of them"
+        problems.add(f"models.{role}: give exactly one of path, scratch, url and judge, not {said}", node.mark())
+        return None
+    if given == ["path"]:
+        return _at_path(role, node, problems)
+    if given == ["judge"]:
+        _judge(str(node.value["judge"]), node.child("judge"), registry, problems)
+    engine = {"url": "openai", "judge": "oracle"}.get(given[0], "transformers")
+    model = fill(node, Model, problems, name=role, written=str(node.value.get("url") or given[0]))
+    return model if model is None or model.engine != "auto" else model.model_copy(update={"engine": engine})
+
+
+def _by_name(role: str, node: Node, registry: Registry, problems: Problems) -> Model | None:
+    name = str(node.value)
+    known = bundled()
+    if name == ORACLE:
+        return Model(name=role, written=name, judge="oracle", engine="oracle", prompts="pocket")
+    if name in known:
+        return Model(name=role, written=name, path=str(known[name]), engine="transformers", prompts="pocket")
+    if name.startswith("pocket/"):
+        problems.add(f"there is no model named {name!r}{nearest(name, [*known, ORACLE])}", node.mark())
+        return None
+    if "/" not in name and "." not in name and _has_judge(name, registry):
+        return Model(name=role, written=name, judge=name, engine="oracle")
+    path = _folder(name, node, problems)
+    return None if path is None else Model(name=role, written=name, path=str(path), engine="transformers")
+
+
+def _at_path(role: str, node: Node, problems: Problems) -> Model | None:
+    written, known = node.value["path"], bundled()
+    if not isinstance(written, str):
+        problems.add(f"models.{role}.path: should be text", node.mark("path"))
+        return None
+    pocket = written in known
+    path = known.get(written) or _folder(written, node.child("path"), problems)
+    model = fill(node, Model, problems, drop=("path",), name=role, written=written)
+    if path is None or model is None:
+        return None
+    settings: dict[str, Any] = {"path": str(path)}
+    if model.engine == "auto":
+        settings["engine"] = "transformers"
+    if pocket and "prompts" not in node.value:
+        settings["prompts"] = "pocket"
+    return model.model_copy(update=settings)
+
+
+def _folder(written: str, node: Node, problems: Problems) -> Path | None:
+    path = existing_path(written, node, problems)
+    if path is not None and not (path / "config.json").is_file():
+        problems.add(f"{path} is no model folder: it has no config.json", node.mark())
+        return None
+    return path
+
+
+def _has_judge(name: str, registry: Registry) -> bool:
+    try:
+        registry.get("judge", name)
+    except UserError:
+        return False
+    return True
+
+
+def _judge(name: str, node: Node, registry: Registry, problems: Problems) -> None:
+    try:
+        cls = registry.get("judge", name)
+    except UserError as error:
+        problems.add(str(error), node.mark())
+        return
+    options = Node(node.doc, node.path[:-1]).get("options")
+    if options is not None:
+        fill(options, cls, problems)
+
+
+def _refuse_secrets(node: Node, problems: Problems) -> None:
+    """A key in a file ends in a record some day: only the name of the variable that holds it is accepted."""
+    for key, child in node.items():
+        if isinstance(key, str) and SECRET.search(key):
+            problems.add(
+                f"{key}: keys do not belong in a file; write `api_key_env: NAME` and export NAME", child.mark()
+            )
+        elif key == "api_key_env" and not (isinstance(child.value, str) and _VARIABLE_NAME.fullmatch(child.value)):
+            problems.add("api_key_env: should be the name of an environment variable, not a key", child.mark())
+        elif isinstance(child.value, dict):
+            _refuse_secrets(child, problems)

@@ -1,0 +1,104 @@
+"""Recipes: the file or inline mapping, its loop policy and its steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.config.checks import fill, nearest
+from harness.config.document import Node, Problems, read
+from harness.config.model import NAME, LoopPolicy, Model, Recipe, Registry
+from harness.config.places import find, unknown
+from harness.config.steps import Scope, as_names, read_step
+
+_KEYS = ("recipe", "description", "loop", "steps")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an experiment gives to its recipes."""
+
+    data: frozenset[str]
+    models: Mapping[str, Model]
+    students: frozenset[str]
+    train: Node | None
+
+
+def recipe_nodes(node: Node, problems: Problems) -> dict[str, Node]:
+    """The mappings of all recipes that an experiment lists, by their names."""
+    if not isinstance(node.value, list) or not node.value:
+        problems.add("recipes: should be a list with at least one recipe", node.mark())
+        return {}
+    found: dict[str, Node] = {}
+    for item in node.values():
+        recipe = _mapping(item, problems)
+        if recipe is None:
+            continue
+        name = recipe.value.get("recipe")
+        if not isinstance(name, str) or not re.fullmatch(NAME, name):
+            problems.add("a recipe needs `recipe: <its name>` of letters, digits, - and _", recipe.mark("recipe"))
+        elif name in found:
+            problems.add(f"two recipes are named {name!r}; each needs a name of its own", item.mark())
+        else:
+            found[name] = recipe
+    return found
+
+
+def _mapping(node: Node, problems: Problems) -> Node | None:
+    if isinstance(node.value, dict):
+        return node
+    if not isinstance(node.value, str):
+        problems.add("a recipe should be a name, a path or a mapping", node.mark())
+        return None
+    path = find("recipe", node.value, node.mark().folder)
+    if path is None:
+        problems.add(unknown("recipe", node.value, node.mark().folder), node.mark())
+        return None
+    document = read(path, problems)
+    if document is not None and not isinstance(document.data, dict):
+        problems.add("a recipe file should hold a mapping with `recipe` and `steps`", document.top)
+        return None
+    return None if document is None else document.root()
+
+
+def read_recipe(
+    name: str,
+    base: str,
+    node: Node,
+    setting: Setting,
+    registry: Registry,
+    problems: Problems,
+    variation: Mapping[str, Any],
+) -> Recipe | None:
+    """A validated recipe; None where it has mistakes (noted). `base` is the name in the file, `name` with variation."""
+    before = len(problems)
+    for key in node.value.keys() - set(_KEYS):
+        problems.add(f"unknown key {key!r}{nearest(key, _KEYS)}", node.mark(key))
+    loop_node = node.get("loop")
+    loop = LoopPolicy() if loop_node is None else fill(loop_node, LoopPolicy, problems)
+    steps = node.get("steps")
+    if steps is None or not isinstance(steps.value, list) or not steps.value:
+        problems.add("steps: should be a list with at least one step", node.mark("steps"))
+        return None
+    scope = Scope(
+        data=setting.data,
+        models=setting.models,
+        students=setting.students,
+        train=setting.train,
+        iterations=1 if loop is None else loop.iterations,
+        all_names=as_names(steps),
+    )
+    done = [read_step(step, scope, registry, problems, first=i == 0) for i, step in steps.items()]
+    if len(problems) > before or loop is None:
+        return None
+    return Recipe(
+        name=name,
+        base=base,
+        loop=loop,
+        steps=tuple(step for step in done if step is not None),
+        path=node.doc.top.file,
+        train_overrides=scope.overridden,
+        variation=dict(variation),
+    )

@@ -1,0 +1,160 @@
+"""One Hugging Face causal language model, seen as two functions: hidden states of ids, and logits of hidden states.
+
+The decode loop keeps its own key/value store and tells the model where each row stands by explicit position ids and
+an explicit mask. Both are conventions that nearly all architectures follow but none promises, so `verify` compares
+them with the model's plain forward once, when it is opened, and refuses a model that would be decoded wrongly.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.engines.kv import Prefill, Slots, as_cache, without_cache
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+_KNOWN_LAYERS = {"full_attention", "sliding_attention"}
+
+
+@dataclass
+class Forward:
+    """A model in evaluation mode. Shapes: n rows, T positions, W columns of the store, V vocabulary entries."""
+
+    model: Any
+    base: Any
+    head: Any
+    """The output layer where logits are exactly `head(hidden)`; None where the model does more to them."""
+    device: Any
+    dtype: Any
+    context: int | None
+    """Longest sequence that the model was made for, None where its config tells none."""
+    window: int | None
+    """Width of sliding attention layers, None where all layers see everything."""
+    mixed: bool
+    """True where only some layers slide."""
+
+    @classmethod
+    def of(cls, model: Any) -> Forward:
+        """Wraps and verifies a loaded model.
+
+        Raises:
+            UserError: an architecture that this engine cannot decode or score correctly.
+        """
+        config = model.config.get_text_config()
+        base = getattr(model, model.base_model_prefix, None)
+        _check_kind(model, base, config)
+        kinds = set(getattr(config, "layer_types", None) or ())
+        window = getattr(config, "sliding_window", None)
+        slides = "sliding_attention" in kinds if kinds else bool(window) and getattr(config, "use_sliding_window", True)
+        forward = cls(
+            model=model,
+            base=base,
+            head=model.get_output_embeddings(),
+            device=model.device,
+            dtype=model.dtype,
+            context=getattr(config, "max_position_embeddings", None),
+            window=window if slides else None,
+            mixed=len(kinds) > 1,
+        )
+        forward.verify()
+        return forward
+
+    def hidden(self, ids: torch.Tensor, keep: Prefill | None = None) -> torch.Tensor:
+        """Last hidden states of right-padded rows, shape (n, T, hidden); padding never reaches what stands before it."""
+        cache = as_cache(keep) if keep is not None else without_cache()
+        out: torch.Tensor = self.base(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
+        return out
+
+    def step(self, ids: torch.Tensor, slots: Slots) -> torch.Tensor:
+        """Logits after one more token per active row: ids (n,), result (n, V) float32. The token enters the store."""
+        n, at = len(ids), slots.at
+        starts = slots.start[:n]
+        mask = self._mask(slots, starts, at)
+        inputs = {"input_ids": ids[:, None], "position_ids": (at - starts)[:, None], "attention_mask": mask}
+        inputs |= {"past_key_values": as_cache(slots), "use_cache": True}
+        if self.head is None:
+            return self.model(**inputs).logits[:, -1].float()  # type: ignore[no-any-return]
+        return self.head(self.base(**inputs).last_hidden_state[:, -1]).float()  # type: ignore[no-any-return]
+
+    def prefill(self, ids: torch.Tensor, last: torch.Tensor, keep: Prefill) -> torch.Tensor:
+        """Logits (n, V) float32 at position `last` (n,) of right-padded prompts (n, T), whose keys `keep` receives."""
+        return self.logits_at(ids, self._rows(len(ids)), last, keep)
+
+    def logits_at(self, ids: torch.Tensor, rows: torch.Tensor, at: torch.Tensor, keep: Prefill | None = None) -> torch.Tensor:
+        """Float32 logits at chosen (row, position) pairs of right-padded rows: the vocabulary is computed nowhere else.
+
+        A model whose logits are more than its output layer (a soft cap, a scale) computes them everywhere.
+        """
+        if self.head is None:
+            cache = as_cache(keep) if keep is not None else without_cache()
+            whole = self.model(input_ids=ids, past_key_values=cache, use_cache=True).logits
+            return whole[rows, at].float()  # type: ignore[no-any-return]
+        return self.head(self.hidden(ids, keep)[rows, at]).float()  # type: ignore[no-any-return]
+
+    def _rows(self, count: int) -> torch.Tensor:
+        import torch
+
+        return torch.arange(count, device=self.device)
+
+    def _mask(self, slots: Slots, starts: torch.Tensor, at: int) -> Any:
+        """Additive mask (n, 1, 1, W) over the columns in use; by layer kind where some layers slide."""
+        columns = slots.columns[slots.low : at + 1]
+        full = self._additive(columns >= starts[:, None])
+        if self.window is None or at + 1 - slots.low <= self.window:
+            return {"full_attention": full, "sliding_attention": full} if self.window and self.mixed else full
+        near = self._additive((columns >= starts[:, None]) & (columns > at - self.window))
+        return {"full_attention": full, "sliding_attention": near} if self.mixed else near
+
+    def _additive(self, seen: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        least = torch.finfo(self.dtype).min
+        mask = torch.zeros(seen.shape, dtype=self.dtype, device=self.device).masked_fill_(~seen, least)
+        return mask[:, None, None, :]
+
+    def verify(self) -> None:
+        """Compares head and stored decoding with the model's own forward on a few tokens.
+
+        Raises:
+            UserError: the stored decoding gives other logits.
+        """
+        import torch
+
+        size = self.model.config.get_text_config().vocab_size
+        ids = (torch.arange(2 * 6, device=self.device).reshape(2, 6) * 7 + 3) % min(size, 97)
+        with torch.inference_mode():
+            truth = self.model(input_ids=ids).logits.float()
+            scale = float(truth.abs().max()) + 1e-6
+            tolerance = (1e-3 if self.dtype == torch.float32 else 6e-2) * scale
+            plain = None if self.head is None else self.head(self.hidden(ids)).float()
+            if plain is None or not torch.allclose(plain, truth, atol=tolerance):
+                self.head = None
+            got = self._decoded(ids)
+        if not torch.allclose(got, torch.stack([truth[0, -1], truth[1, -2]]), atol=tolerance):
+            name = type(self.model).__name__
+            raise UserError(
+                f"{name} cannot be decoded by the transformers engine of this version: with its own key/value store it gives "
+                f"other logits than its plain forward. Models of the Llama, Qwen, Mistral, Gemma, Phi and GPT-2 kinds work."
+            )
+
+    def _decoded(self, ids: torch.Tensor) -> torch.Tensor:
+        """The last logits of row 0 and the last but one of row 1, by prefill, shifted insertion and one step."""
+        slots, keep = Slots(2, 16, self.device), Prefill()
+        self.hidden(ids[:, :5], keep)
+        slots.place(5)
+        slots.insert(keep, [(0, 5), (1, 4)])
+        return self.step(torch.stack([ids[0, 5], ids[1, 4]]), slots)
+
+
+def _check_kind(model: Any, base: Any, config: Any) -> None:
+    name = type(model).__name__
+    strange = set(getattr(config, "layer_types", None) or ()) - _KNOWN_LAYERS
+    if strange or getattr(model, "_is_stateful", False):
+        what = ", ".join(sorted(strange)) or "a recurrent state"
+        raise UserError(f"{name} has layers with {what}, which the transformers engine of this version cannot decode.")
+    if base is None or "position_ids" not in inspect.signature(base.forward).parameters:
+        raise UserError(f"{name} takes no position_ids, so the transformers engine of this version cannot decode it in batches.")

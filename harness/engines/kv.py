@@ -1,0 +1,220 @@
+"""The key/value store of the decode loop.
+
+All rows of a batch share one *current column* `at`: each row's keys end there, so one step appends one column for every
+row, without copying what is stored (growing by concatenation copies the whole store at every step and was two thirds
+of the time on a small model). A row that joins later is inserted with its keys ending at the current column. When the
+columns run out, everything in use is moved back to the front; positions are explicit, so a row does not notice.
+
+    columns   0 1 2 3 4 5 6 7
+    row 0     . a b c d e f     start 1
+    row 1     . . . . x y z     start 4      at = 7
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    Pair = tuple[torch.Tensor, torch.Tensor]
+
+SPARE = 128
+"""Columns that are allocated beyond need, so that the store is rarely moved."""
+
+
+class Store(Protocol):
+    """What one layer's attention asks for: the keys and values to look at, given those of the new tokens."""
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> Pair: ...
+
+    def length(self) -> int:
+        """Columns stored before the new tokens."""
+        ...
+
+
+class Prefill:
+    """Keeps the keys and values of whole prompts, shape (rows, heads, T, width) per layer."""
+
+    def __init__(self) -> None:
+        self.layers: list[Pair] = []
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> Pair:
+        self.layers.append((keys, values))
+        return keys, values
+
+    def length(self) -> int:
+        return 0
+
+
+class Nothing:
+    """Keeps nothing: for forwards that are not continued."""
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> Pair:
+        return keys, values
+
+    def length(self) -> int:
+        return 0
+
+
+class Slots:
+    """Room for `rows` rows; the first `count` are active. Buffers have shape (rows, heads, columns, width) per layer."""
+
+    def __init__(self, rows: int, columns: int, device: Any) -> None:
+        import torch
+
+        self.rows = rows
+        self.count = 0
+        self.at = 0
+        self.low = 0
+        """First column that an active row uses."""
+        self.capacity = columns
+        self.start = torch.zeros(rows, dtype=torch.int64, device=device)
+        self.columns = torch.arange(columns, device=device)
+        self._starts = [0] * rows
+        self._layers: list[Pair] = []
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> Pair:
+        """Appends one column: keys and values (n, heads, 1, width); returns views over all columns in use."""
+        n, low, end = keys.shape[0], self.low, self.at + 1
+        mine, theirs = self._layers[layer]
+        mine[:n, :, self.at] = keys[:, :, 0]
+        theirs[:n, :, self.at] = values[:, :, 0]
+        return mine[:n, :, low:end], theirs[:n, :, low:end]
+
+    def length(self) -> int:
+        return self.at - self.low
+
+    def advance(self) -> None:
+        """Closes the current column and makes sure that the next one exists."""
+        self.at += 1
+        if self.at >= self.capacity:
+            self.place(self.at - self.low)
+
+    def place(self, at: int) -> None:
+        """Moves what is in use so that the current column is `at` (at least the width in use), growing if needed."""
+        width = self.at - self.low
+        columns = max(self.capacity, at + SPARE)
+        self._layers = [(self._moved(k, width, at, columns), self._moved(v, width, at, columns)) for k, v in self._layers]
+        shift = at - self.at
+        self.start += shift
+        self._starts = [start + shift for start in self._starts]
+        if columns > self.capacity:
+            import torch
+
+            self.capacity, self.columns = columns, torch.arange(columns, device=self.start.device)
+        self.at = at
+        self._settle()
+
+    def insert(self, prefill: Prefill, rows: Sequence[tuple[int, int]]) -> None:
+        """Appends rows: for each (row of the prefill, its length), longest first, its first columns are copied."""
+        if not self._layers:
+            self._allocate(prefill)
+        first, groups = self.count, _runs(rows)
+        for sources, length in groups:
+            into = slice(self.count, self.count + len(sources))
+            for (mine, theirs), (keys, values) in zip(self._layers, prefill.layers, strict=True):
+                mine[into, :, self.at - length : self.at] = _rows(keys, sources)[:, :, :length]
+                theirs[into, :, self.at - length : self.at] = _rows(values, sources)[:, :, :length]
+            self._starts[into] = [self.at - length] * len(sources)
+            self.count += len(sources)
+        self.start[first : self.count] = self.start.new_tensor(self._starts[first : self.count])
+        self._settle()
+
+    def keep(self, rows: Sequence[int]) -> list[tuple[int, int]]:
+        """Lets all but these active rows go and closes the gaps; returns the moves (from, to) that it made."""
+        import torch
+
+        staying = set(rows)
+        holes = [row for row in range(len(rows)) if row not in staying]
+        movers = sorted((row for row in rows if row >= len(rows)), reverse=True)
+        moves = list(zip(movers, holes, strict=True))
+        if moves:
+            source, target = (torch.tensor(side, device=self.start.device) for side in zip(*moves, strict=True))
+            used = slice(self.low, self.at)
+            for pair in self._layers:
+                for buffer in pair:
+                    buffer[target, :, used] = buffer[source, :, used]
+            self.start[target] = self.start[source]
+            for old, new in moves:
+                self._starts[new] = self._starts[old]
+        self.count = len(rows)
+        self._settle()
+        return moves
+
+    def _settle(self) -> None:
+        self.low = min(self._starts[: self.count], default=self.at)
+
+    def _allocate(self, prefill: Prefill) -> None:
+        for keys, values in prefill.layers:
+            made = (side.new_zeros((self.rows, side.shape[1], self.capacity, side.shape[3])) for side in (keys, values))
+            self._layers.append((next(made), next(made)))
+
+    def _moved(self, buffer: torch.Tensor, width: int, at: int, columns: int) -> torch.Tensor:
+        grown = columns > buffer.shape[2]
+        target = buffer.new_zeros((self.rows, buffer.shape[1], columns, buffer.shape[3])) if grown else buffer
+        content = buffer[: self.count, :, self.low : self.at]
+        target[: self.count, :, at - width : at] = content if grown else content.clone()
+        return target
+
+
+def as_cache(store: Store) -> Any:
+    """The store as the `Cache` object that Hugging Face models expect."""
+    return _cache_class()(store)
+
+
+def without_cache() -> Any:
+    """A `Cache` that keeps nothing. Its presence alone spares models the search for packed sequences."""
+    return _cache_class()(Nothing())
+
+
+_CLASSES: list[Any] = []
+
+
+def _cache_class() -> Any:
+    if not _CLASSES:
+        from transformers.cache_utils import Cache
+
+        class StoreCache(Cache):  # type: ignore[misc]
+            """Passes the questions of the models on to a `Store`."""
+
+            is_compileable = False
+            is_initialized = True
+            is_sliding = (False,)
+
+            def __init__(self, store: Store) -> None:
+                super().__init__(layers=[])
+                self.store = store
+
+            def update(self, key_states: Any, value_states: Any, layer_idx: int, *_: Any, **__: Any) -> Any:
+                return self.store.update(key_states, value_states, layer_idx)
+
+            def get_seq_length(self, layer_idx: int = 0) -> int:
+                return self.store.length()
+
+            def get_query_offset(self, layer_idx: int = 0) -> int:
+                return self.store.length()
+
+            def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+                return self.store.length() + query_length, 0
+
+        _CLASSES.append(StoreCache)
+    return _CLASSES[0]
+
+
+def _runs(rows: Sequence[tuple[int, int]]) -> list[tuple[list[int], int]]:
+    """Neighbours of equal length together: one copy each instead of one per row."""
+    groups: list[tuple[list[int], int]] = []
+    for source, length in rows:
+        if groups and groups[-1][1] == length:
+            groups[-1][0].append(source)
+        else:
+            groups.append(([source], length))
+    return groups
+
+
+def _rows(keys: torch.Tensor, sources: list[int]) -> torch.Tensor:
+    if sources == list(range(sources[0], sources[0] + len(sources))):
+        return keys[sources[0] : sources[0] + len(sources)]
+    return keys[sources]

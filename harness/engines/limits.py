@@ -1,0 +1,96 @@
+"""How much a device may hold at once, and what to do when it was too much."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.errors import UserError
+
+log = logging.getLogger(__name__)
+
+CPU_STORE_BYTES = 512 * 2**20
+GPU_STORE_SHARE = 0.6
+"""Share of the GPU memory that the weights leave over."""
+OPTIONS = ("batch_rows", "batch_tokens", "store_mib")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Sizes of the batches; a matter of speed and memory, never of what is computed beyond rounding.
+
+    rows: rows that are decoded at once. tokens: padded tokens of one prefill or scoring batch. columns: tokens that
+    the key/value store may hold, over all rows. cells: vocabulary logits that are held at once when scoring.
+    """
+
+    rows: int
+    tokens: int
+    columns: int
+    cells: int
+
+    @classmethod
+    def of(cls, model: Any, options: Mapping[str, Any]) -> Limits:
+        """Defaults for a model on its device; the options `batch_rows`, `batch_tokens` and `store_mib` replace them.
+
+        Raises:
+            UserError: an option that is unknown or not a positive whole number.
+        """
+        _check(options)
+        gpu = model.device.type == "cuda"
+        store = int(options["store_mib"]) * 2**20 if "store_mib" in options else _store_bytes(model)
+        return cls(
+            rows=int(options.get("batch_rows", 256 if gpu else 64)),
+            tokens=int(options.get("batch_tokens", 16384 if gpu else 2048)),
+            columns=max(1, store // _bytes_per_token(model)),
+            cells=2**26 if gpu else 2**22,
+        )
+
+    def rows_for(self, need: int) -> int:
+        """Rows that fit when the longest needs this many tokens."""
+        return max(1, min(self.rows, self.columns // max(1, need)))
+
+    def halved(self) -> Limits | None:
+        """Half of everything; None where one row with one token batch is all that is left."""
+        if self.rows == 1 and self.tokens == 1:
+            return None
+        return replace(
+            self, rows=max(1, self.rows // 2), tokens=max(1, self.tokens // 2), columns=max(1, self.columns // 2)
+        )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """True for the many ways in which PyTorch says that memory is used up."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    for name, value in options.items():
+        if name not in OPTIONS:
+            raise UserError(f"the transformers engine has no option {name!r}; it has {', '.join(OPTIONS)}.")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise UserError(f"the engine option {name} is {value!r}: give a whole number of at least 1.")
+
+
+def _store_bytes(model: Any) -> int:
+    """Decided by the size of the device, not by what is free just now, so that a repeated run has the same batches."""
+    if model.device.type != "cuda":
+        return CPU_STORE_BYTES
+    import torch
+
+    total = torch.cuda.get_device_properties(model.device).total_memory
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    return max(CPU_STORE_BYTES, int((0.9 * total - weights) * GPU_STORE_SHARE))
+
+
+def _bytes_per_token(model: Any) -> int:
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)

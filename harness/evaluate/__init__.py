@@ -1,0 +1,1 @@
+"""Suites: one file per suite type. Each gives items, asks the model under test, and grades what it answered."""

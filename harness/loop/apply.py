@@ -1,0 +1,74 @@
+"""One block on a file: the same stages as in an experiment, in this process, in a store of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.blocks.base import Block
+from harness.blocks.prompts import load_pack
+from harness.config.model import Dataset, Model
+from harness.errors import UserError
+from harness.loop.clock import Timer
+from harness.loop.desk import Engines
+from harness.loop.inputs import DROPPED, ROWS
+from harness.loop.models import binding_of
+from harness.loop.stage import Binding, Input, Stage
+from harness.loop.work import Job, run
+from harness.records import table
+from harness.records.example import Dropped, Example
+from harness.store.artifacts import Store
+from harness.store.home import Home
+
+
+@dataclass(frozen=True)
+class Applied:
+    """Rows that came out, rows that did not, and why."""
+
+    rows: list[Example]
+    dropped: list[Dropped]
+    reasons: Mapping[str, int]
+
+
+def apply(block: Block, data: Dataset, model: Model | None, seed: int, folder: Path, threads: int = 1) -> Applied:
+    """Applies a row block (synthesize, score, select, pair); every model role is bound to `model`.
+
+    Raises:
+        UserError: the block needs a model and none was given.
+    """
+    if block.kind not in ("synthesize", "score", "select", "pair"):
+        raise UserError(
+            f"{block.kind} blocks do not work on rows alone: name a synthesizer, scorer, selector or pair builder"
+        )
+    roles = block.roles()
+    if roles and model is None:
+        raise UserError(f"{block.name} asks a model: add --model PATH (or pocket/chat, pocket/base)")
+    binding = binding_of(model) if model is not None else None
+    models: dict[str, Binding] = {role: binding for role in roles.values() if binding is not None}
+    source = Stage(action="source", label="data", data=data, fingerprint={"data": "file"})
+    packs = {"prompts": load_pack(binding.spec.prompt_pack).digest} if binding and roles else {}
+    stage = Stage(
+        action=block.kind,
+        label=block.name,
+        block=block,
+        inputs=(Input(key=source.key, kind="data"),),
+        models=models,
+        roles=roles,
+        seed=seed,
+        fingerprint=packs,
+    )
+    store = Store(Home(folder).prepare())
+    engines = Engines(store, threads)
+    try:
+        for one in (source, stage):
+            keep, result = run(Job(one, store, engines, Timer(), lambda done, total: None, threads=threads))
+            store.commit(one.kind, one.key, keep, result)
+    finally:
+        engines.close()
+    out = store.path("rows", stage.key)
+    return Applied(
+        list(table.read(out / ROWS)),
+        list(table.read_dropped(out / DROPPED)),
+        result.get("dropped", {}),
+    )

@@ -1,0 +1,84 @@
+"""What a worker keeps between stages: open engines and chat formats, so stages on one model share its opening."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from harness.engines.base import Engine, ModelSpec
+from harness.errors import UserError
+from harness.loop.stage import Binding, Stage
+from harness.store.artifacts import Store
+
+if TYPE_CHECKING:
+    from harness.loop.clock import Timer
+
+MODEL = "model"
+
+
+def located(store: Store, binding: Binding) -> ModelSpec:
+    """The model with its folder: a stage's output is looked up in the store, its files checked."""
+    if binding.stage is None:
+        return binding.spec
+    return replace(binding.spec, path=store.open("model", binding.stage) / MODEL, revision=binding.stage)
+
+
+class Engines:
+    """Open engines, the most recently used last; only `keep` stay open, because each holds a model's memory."""
+
+    def __init__(self, store: Store, threads: int, keep: int = 2) -> None:
+        self._store, self._threads, self._keep = store, threads, keep
+        self._open: OrderedDict[str, Engine] = OrderedDict()
+        self._chats: dict[str, Any] = {}
+
+    def get(self, binding: Binding, timer: Timer) -> Engine:
+        """The open engine of a model, opened now where it is not."""
+        spec = located(self._store, binding)
+        name = f"{spec.engine}:{spec.revision}:{spec.dtype}:{spec.path}"
+        if name in self._open:
+            self._open.move_to_end(name)
+            return self._open[name]
+        while len(self._open) >= self._keep:
+            self._open.popitem(last=False)[1].close()
+        with timer("import"):
+            import harness.engines.transformers  # noqa: F401
+        from harness.engines import open_engine
+
+        with timer("open"):
+            self._open[name] = open_engine(spec, threads=self._threads)
+        return self._open[name]
+
+    def chat(self, binding: Binding, timer: Timer) -> Any:
+        """The chat format of a model, without opening its weights."""
+        spec = located(self._store, binding)
+        if spec.path is None:
+            raise UserError(f"model {spec.name!r} has no folder, so its chat template is not known here")
+        if str(spec.path) not in self._chats:
+            with timer("import"):
+                from harness.records.chat import ChatFormat
+            with timer("open"):
+                self._chats[str(spec.path)] = ChatFormat.from_folder(spec.path)
+        return self._chats[str(spec.path)]
+
+    def close(self) -> None:
+        """Gives all models' memory back."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+class Chats(Mapping[str, Any]):
+    """Role to chat format for one stage, opened when first asked for."""
+
+    def __init__(self, stage: Stage, engines: Engines, timer: Timer) -> None:
+        self._stage, self._engines, self._timer = stage, engines, timer
+
+    def __getitem__(self, role: str) -> Any:
+        return self._engines.chat(self._stage.models[role], self._timer)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stage.models)
+
+    def __len__(self) -> int:
+        return len(self._stage.models)

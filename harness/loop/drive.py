@@ -1,0 +1,145 @@
+"""Runs many blocks' generators side by side and answers their asks in batches.
+
+Each generator belongs to one row. All of them advance in step: what they ask in a round is answered in one call per
+model and kind of request, so an engine sees full batches while a block's author writes plain sequential code.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.blocks.kinds import Ask, Context, Embed, Reply, Request, Score, Tolerant
+from harness.engines.base import Engine, GenerateRequest, LogprobRequest, in_order
+from harness.errors import LoopbenchError, StageFailed, UserError
+from harness.records.hashing import seed_of
+
+
+class RowFailed(LoopbenchError):
+    """One row cannot be done (its prompt exceeds the model's context, say); its siblings carry on."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The outcome of a row whose generator raised."""
+
+    reason: str
+
+
+@dataclass
+class Desk:
+    """Answers the asks of one stage. `engine` opens the model of a role; `cost` counts tokens."""
+
+    engine: Callable[[str], Engine]
+    context: Context
+    timer: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
+    cost: Counter[str] = field(default_factory=Counter)
+
+    def replies(self, asks: Sequence[tuple[str, Request]]) -> list[Reply]:
+        """Replies aligned with (row id, request) pairs; an exception in a place belongs to that row."""
+        groups: dict[tuple[type, str], list[int]] = defaultdict(list)
+        for index, (_, request) in enumerate(asks):
+            groups[type(request), request.model].append(index)
+        replies: list[Reply] = [None] * len(asks)
+        for (kind, role), places in groups.items():
+            answer = {Ask: self._generate, Score: self._score, Embed: self._embed}[kind]
+            for place, reply in zip(places, answer(role, [asks[i] for i in places]), strict=True):
+                replies[place] = reply
+        return replies
+
+    def _generate(self, role: str, asks: Sequence[tuple[str, Any]]) -> list[Reply]:
+        engine = self.engine(role)
+        requests = [self._request(engine, str(i), row, ask) for i, (row, ask) in enumerate(asks)]
+        limit = getattr(engine, "max_length", None)
+        fits = [r for r in requests if limit is None or len(r.prompt) < limit]
+        with self.timer("engine"):
+            done = in_order(fits, engine.generate(fits))  # type: ignore[attr-defined]
+        by_id = {request.id: reply for request, reply in zip(fits, done, strict=True)}
+        for reply in done:
+            self.cost["generated_tokens"] += sum(len(c.token_ids) for c in reply)
+            self.cost["prompt_tokens"] += reply[0].prompt_tokens
+        return [by_id.get(r.id) or _too_long(len(r.prompt), limit) for r in requests]
+
+    def _request(self, engine: Engine, name: str, row: str, ask: Ask) -> GenerateRequest:
+        c = self.context
+        seed = ask.fixed_seed if ask.fixed_seed is not None else seed_of(c.seed, c.block, c.iteration, row, ask.draw)
+        return GenerateRequest(
+            id=name, prompt=_prompt(engine.chat, ask), sampling=ask.sampling, seed=seed, messages=ask.messages
+        )
+
+    def _score(self, role: str, asks: Sequence[tuple[str, Any]]) -> list[Reply]:
+        engine = self.engine(role)
+        limit = getattr(engine, "max_length", None)
+        requests = [LogprobRequest(id=str(i), ids=ask.ids, start=ask.start) for i, (_, ask) in enumerate(asks)]
+        fits = [r for r in requests if limit is None or len(r.ids) <= limit]
+        with self.timer("engine"):
+            by_id = {result.request_id: result for result in engine.logprobs(fits)}  # type: ignore[attr-defined]
+        self.cost["scored_tokens"] += sum(len(r.ids) for r in fits)
+        return [by_id.get(r.id) or _too_long(len(r.ids), limit) for r in requests]
+
+    def _embed(self, role: str, asks: Sequence[tuple[str, Any]]) -> list[Reply]:
+        with self.timer("engine"):
+            return list(self.engine(role).embed([ask.ids for _, ask in asks]))  # type: ignore[attr-defined]
+
+
+def _prompt(chat: Any, ask: Ask) -> tuple[int, ...]:
+    if ask.text is not None:
+        ids: tuple[int, ...] = chat.encode(ask.text, special=True)
+        return ids
+    if ask.speaker == "assistant":
+        rendered: tuple[int, ...] = chat.render(ask.messages, add_generation_prompt=True)
+        return rendered
+    turns = [m for m in ask.messages if m["role"] != "system"]
+    if turns:
+        raise UserError("a user turn can only be sampled at the start of a conversation in this version")
+    system = next((m["content"] for m in ask.messages), None)
+    query: tuple[int, ...] = chat.pre_query(system)
+    return query
+
+
+def _too_long(length: int, limit: int | None) -> RowFailed:
+    return RowFailed(f"prompt of {length} tokens exceeds the context of {limit}")
+
+
+def drive(
+    makers: Mapping[str, Generator[Sequence[Request], Sequence[Reply], Any]], desk: Desk, tolerate: bool = True
+) -> dict[str, Any]:
+    """Runs generators (by row id) to their ends; returns what each returned, or `Failed` with the reason.
+
+    With `tolerate` false the first failure is raised instead.
+    """
+    results: dict[str, Any] = {}
+    waiting: dict[str, Sequence[Request]] = {}
+
+    def advance(row: str, step: Callable[[], Sequence[Request]]) -> None:
+        try:
+            waiting[row] = step()
+        except StopIteration as stop:
+            results[row] = stop.value
+        except (UserError, StageFailed):
+            raise
+        except Exception as error:  # the row border: recorded as this row's reason, its siblings carry on
+            if not tolerate:
+                raise
+            results[row] = Failed(f"{type(error).__name__}: {error}")
+
+    for row, maker in makers.items():
+        advance(row, maker.__next__)
+    while waiting:
+        round_, waiting = waiting, {}
+        asks = [(row, request) for row, requests in round_.items() for request in requests]
+        replies = iter(desk.replies(asks))
+        for row, requests in round_.items():
+            answers = [next(replies) for _ in requests]
+            error = (
+                None if isinstance(requests, Tolerant) else next((a for a in answers if isinstance(a, Exception)), None)
+            )
+            maker = makers[row]
+            if error is not None:
+                advance(row, lambda m=maker, e=error: m.throw(e))  # type: ignore[misc]
+            else:
+                advance(row, lambda m=maker, a=answers: m.send(a))  # type: ignore[misc]
+    return {row: results[row] for row in makers}

@@ -1,0 +1,126 @@
+"""What a plan will cost, before anything is spent: rows, tokens, seconds and money per stage.
+
+Rows are followed through the recipe: what a source holds, what an option keeps. Seconds come from this home's own
+history where a stage of the same action and block has run before, scaled by rows; otherwise from rates measured on two
+CPU cores with the pocket models, which a plan says.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from harness.loop.executor import default_workers
+from harness.loop.plan import Plan
+from harness.loop.stage import Stage
+from harness.records.values import Amount
+from harness.store import journal
+from harness.store.artifacts import Store
+from harness.store.home import Home
+
+RULE_SECONDS = {
+    "source": 0.2,
+    "scratch": 3.0,
+    "synthesize": 4.0,
+    "score": 2.0,
+    "select": 0.3,
+    "pair": 0.2,
+    "finetune": 6.0,
+    "answer": 2.5,
+    "grade": 0.4,
+}
+TOKENS_PER_ROW = 60
+"""Tokens of a row where no history tells: a pocket conversation."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """The forecast of one stage; `rows` and `tokens` are None where they cannot be known yet."""
+
+    key: str
+    action: str
+    block: str
+    label: str
+    done: bool
+    rows: int | None
+    tokens: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The forecast of a plan. `wall` is in seconds, with all workers busy."""
+
+    stages: tuple[Line, ...]
+    workers: int
+    wall: float
+    basis: str
+    money: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def forecast(plan: Plan, home: Home, workers: int | None = None) -> Forecast:
+    """Follows rows through the plan and sums what is left."""
+    store, history = Store(home), _history(home)
+    rows: dict[str, int | None] = {}
+    lines = [_line(stage, store, rows, history) for stage in plan.stages.values()]
+    left = sum(line.seconds for line in lines if not line.done)
+    count = workers or default_workers()
+    known = any((line.action, line.block) in history for line in lines)
+    basis = "from this home's own runs" if known else "from rates measured with the pocket models on 2 cores"
+    served = sorted(n for n, m in plan.experiment.models.items() if m.url)
+    money = f"not known: {', '.join(served)} is served, and no price is given" if served else "0 (no served model)"
+    return Forecast(tuple(lines), count, left / max(1, count), basis, money)
+
+
+def _line(stage: Stage, store: Store, rows: dict[str, int | None], history: Mapping[tuple[str, str], float]) -> Line:
+    done = store.done(stage.kind, stage.key)
+    count = int(store.manifest(stage.kind, stage.key).get("rows", 0)) if done else _rows(stage, rows)
+    rows[stage.key] = count
+    tokens = (
+        None
+        if count is None or stage.action not in ("synthesize", "finetune", "answer", "score")
+        else _tokens(stage, count)
+    )
+    rate = history.get((stage.action, stage.name))
+    seconds = RULE_SECONDS[stage.action] if rate is None else rate * max(1, count or 1)
+    return Line(stage.key, stage.action, stage.name, stage.label, done, count, tokens, 0.0 if done else seconds)
+
+
+def _rows(stage: Stage, rows: Mapping[str, int | None]) -> int | None:
+    if stage.action == "source":
+        limit = stage.data.rows or stage.data.options.get("rows")
+        return int(limit) if limit else None
+    options = stage.block.model_dump() if stage.block is not None else {}
+    if stage.action == "synthesize" and isinstance(options.get("rows"), int):
+        return int(options["rows"])
+    total = 0
+    for source in stage.inputs:
+        given = rows.get(source.key)
+        if given is None:
+            return None
+        part = given if source.slice is None else given // source.slice[1]
+        total += part if source.share is None else round(part * source.share)
+    keep = getattr(stage.block, "keep", None)
+    return keep.of(total) if stage.action == "select" and isinstance(keep, Amount) else total
+
+
+def _tokens(stage: Stage, rows: int) -> int:
+    epochs = float(getattr(stage.block, "epochs", None) or 1) if stage.action == "finetune" else 1.0
+    return round(rows * TOKENS_PER_ROW * epochs)
+
+
+def _history(home: Home) -> dict[tuple[str, str], float]:
+    """Median seconds per row by (action, block) of all stages that finished in this home."""
+    seen: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for path in sorted(home.journal.glob("*.jsonl")) if home.journal.exists() else []:
+        for event in journal.read(path):
+            if event["event"] == "stage_finished" and event.get("timing") and event.get("action"):
+                wall, count = float(event["timing"]["wall"]), max(1, int(event.get("rows") or 1))
+                seen[event["action"], event["block"]].append(wall / count)
+    return {name: median(values) for name, values in seen.items()}

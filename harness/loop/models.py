@@ -1,0 +1,104 @@
+"""Binds roles to models: those that the experiment names, and those that a recipe trains."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from harness.config.model import Experiment, Model
+from harness.engines.base import EngineName, ModelSpec
+from harness.errors import UserError
+from harness.loop.stage import Binding, Input, Stage
+from harness.records.hashing import sha256
+from harness.store.atomic import write_json
+from harness.store.home import Home
+
+
+class Roles:
+    """The models of an experiment by role. Each is looked up once; a folder's revision is the hash of its files."""
+
+    def __init__(self, experiment: Experiment, source: Callable[[str], Stage], add: Callable[[Stage], Stage]) -> None:
+        self._experiment, self._source, self._add = experiment, source, add
+        self._bound: dict[str, Binding] = {}
+
+    def fixed(self, role: str) -> Binding:
+        """The binding of a role that `models:` names.
+
+        Raises:
+            UserError: the role is not bound.
+        """
+        if role not in self._bound:
+            model = self._experiment.models.get(role)
+            if model is None:
+                raise UserError(f"no model is bound to the role {role!r}: add `{role}: ...` under `models:`")
+            self._bound[role] = self._bind(role, model)
+        return self._bound[role]
+
+    def trained(self, stage: Stage, start: Binding, recipe: str) -> Binding:
+        """The model that a finetune stage gives; it runs as the model it started from does."""
+        spec = replace(start.spec, name=f"{recipe}:{stage.label}", path=None, revision=stage.key, engine="transformers")
+        return Binding(spec=spec, stage=stage.key)
+
+    def _bind(self, role: str, model: Model) -> Binding:
+        if model.scratch is not None:
+            options = model.scratch.model_dump()
+            source = self._source(options.pop("tokenizer_from"))
+            inputs = (Input(key=source.key, kind="data"),)
+            stage = self._add(
+                Stage(
+                    action="scratch",
+                    label=f"scratch {role}",
+                    inputs=inputs,
+                    data=options,
+                    fingerprint={"scratch": options},
+                )
+            )
+            return Binding(spec=_spec(model, stage.key), stage=stage.key)
+        return binding_of(model)
+
+
+def binding_of(model: Model) -> Binding:
+    """The binding of a model that exists: a folder or a server."""
+    return Binding(spec=_spec(model, _revision(model)))
+
+
+def _spec(model: Model, revision: str) -> ModelSpec:
+    engine: EngineName = "transformers" if model.engine == "auto" else model.engine
+    served = {"url": model.url, "api_key_env": model.api_key_env, "model": model.model} if model.url else {}
+    return ModelSpec(
+        name=model.written or model.name,
+        engine=engine,
+        path=Path(model.path) if model.path else None,
+        revision=revision,
+        dtype=model.dtype,
+        device=model.device,
+        prompt_pack=model.prompts,
+        options=dict(model.options) | served,
+    )
+
+
+def _revision(model: Model) -> str:
+    if model.path is None:
+        return sha256([model.url, model.model, model.judge])
+    return revision(Path(model.path))
+
+
+def revision(folder: Path) -> str:
+    """The content hash of a model folder, remembered by file sizes and times: hashing 16 GB takes a while."""
+    from harness.engines.revision import revision_of
+
+    files = sorted(f for f in folder.iterdir() if f.is_file())
+    stamp = sha256([[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files])
+    note = Home.find().path / "revisions.json"
+    try:
+        known: dict[str, str] = json.loads(note.read_text())
+    except (OSError, ValueError):
+        known = {}
+    place = f"{folder}:{stamp}"
+    if place not in known:
+        known[place] = revision_of(folder)
+        if note.parent.exists():
+            write_json(note, known)
+    return known[place]

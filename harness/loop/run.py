@@ -1,0 +1,262 @@
+"""Runs a plan: what is done is found, what is left is scheduled, what fails blocks only its descendants.
+
+The coordinator never imports torch. It holds the experiment's lease, writes the journal and the grid file, and hands
+ready stages to an executor: first those whose model is already open there, then those with the most work behind them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from harness.errors import LoopbenchError
+from harness.loop.executor import Executor, LocalExecutor, default_workers, model_of
+from harness.loop.grid import grid_document, link_runs
+from harness.loop.plan import Plan
+from harness.loop.stage import Stage
+from harness.store.artifacts import Store
+from harness.store.atomic import write_json
+from harness.store.home import Home
+from harness.store.journal import Journal
+from harness.store.locks import lease
+
+TRIES = 3
+"""A stage whose worker died or that met a transient failure is tried this often."""
+WEIGHT = {"finetune": 10.0, "synthesize": 6.0, "score": 3.0, "answer": 3.0, "grade": 0.5}
+"""Rough relative cost of actions, used only to start long chains first."""
+
+Listener = Callable[[str, Stage | None, Mapping[str, Any]], None]
+
+
+class Interrupted(LoopbenchError):
+    """A signal ended the run; finished work is kept."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"interrupted by {signal.Signals(number).name}; finished work is kept, the same command goes on"
+        )
+        self.exit_code = 128 + number
+
+
+@dataclass
+class Outcome:
+    """What became of a run. `failed` maps stage keys to messages; `blocked` are their descendants."""
+
+    done: list[str] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    blocked: list[str] = field(default_factory=list)
+    wall: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        return 4 if self.failed else 0
+
+
+def run(
+    plan: Plan,
+    home: Home | None = None,
+    *,
+    workers: int | None = None,
+    listener: Listener = lambda event, stage, data: None,
+    executor: Callable[[Home, int], Executor] = LocalExecutor,
+) -> Outcome:
+    """Runs what is not done yet.
+
+    Raises:
+        Held: another process runs this experiment.
+        Interrupted: SIGINT or SIGTERM arrived; workers are gone, finished work is kept.
+    """
+    home = (home or Home.find()).prepare()
+    name = plan.experiment.name
+    with lease(home.locks, f"experiment-{name}".replace("/", "-"), f"experiment {name}"):
+        write_grid(plan, home)
+        with Journal(home.journal_file(name)) as journal, _signals():
+            return _Run(plan, home, journal, listener, executor, workers or default_workers()).run()
+
+
+def write_grid(plan: Plan, home: Home) -> None:
+    """Writes the grid file of an experiment, and a copy by plan key: tracking can fill in an older plan later."""
+    path = home.grid_file(plan.experiment.name)
+    kept = path.parent / "grids" / f"{plan.key}.json"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    document = grid_document(plan)
+    write_json(kept, document)
+    write_json(path, document)
+
+
+class _Run:
+    def __init__(
+        self, plan: Plan, home: Home, journal: Journal, listener: Listener, executor: Any, workers: int
+    ) -> None:
+        self.plan, self.home, self.journal, self.listener = plan, home, journal, listener
+        self.store = Store(home)
+        self.executor_type, self.workers = executor, workers
+        self.outcome = Outcome()
+        self.state: dict[str, str] = {}
+        self.tries: dict[str, int] = {}
+        self.children = _children(plan.stages)
+        self.rank = _rank(plan.stages, self.children)
+
+    def run(self) -> Outcome:
+        start = time.monotonic()
+        self._survey()
+        waiting = [key for key, state in self.state.items() if state == "waiting"]
+        self.journal.write(
+            "grid_started", plan_key=self.plan.key, stages=len(self.state), waiting=len(waiting), pid=os.getpid()
+        )
+        self.listener("grid", None, {"total": len(self.state), "waiting": waiting, "found": self.outcome.found})
+        try:
+            if waiting:
+                self._execute()
+        except Interrupted as stop:
+            self.journal.write("grid_interrupted", signal=stop.exit_code - 128)
+            raise
+        finally:
+            link_runs(self.plan, self.store)
+        self.outcome.wall = time.monotonic() - start
+        self.outcome.blocked = [key for key, state in self.state.items() if state == "blocked"]
+        self.journal.write(
+            "grid_finished",
+            plan_key=self.plan.key,
+            wall=self.outcome.wall,
+            done=len(self.outcome.done),
+            failed=len(self.outcome.failed),
+        )
+        return self.outcome
+
+    def _survey(self) -> None:
+        """Decides which stages must run: those that are not done and that a result that is not done needs."""
+        stages = self.plan.stages
+        for key, stage in stages.items():
+            if self.store.done(stage.kind, key):
+                self.state[key] = "done"
+        need = [key for key in stages if not self.children[key] and key not in self.state]
+        while need:
+            key = need.pop()
+            if self.state.get(key) is None:
+                self.state[key] = "waiting"
+                need += [p for p in stages[key].parents if p not in self.state]
+        self.state = {key: self.state[key] for key in stages if key in self.state}
+        self.outcome.found = [key for key, state in self.state.items() if state == "done"]
+
+    def _execute(self) -> None:
+        executor = self.executor_type(self.home, min(self.workers, sum(s == "waiting" for s in self.state.values())))
+        finished = False
+        try:
+            while any(state in ("waiting", "running") for state in self.state.values()):
+                self._submit(executor)
+                for message in executor.events(timeout=1.0):
+                    self._handle(message)
+            finished = True
+        finally:
+            executor.close(kill=not finished)
+
+    def _submit(self, executor: Executor) -> None:
+        for place in executor.free():
+            ready = [key for key, state in self.state.items() if state == "waiting" and self._ready(key)]
+            if not ready:
+                return
+            open_model = executor.last_model(place)
+            best = max(
+                ready,
+                key=lambda k: (open_model is not None and model_of(self.plan.stages[k]) == open_model, self.rank[k]),
+            )
+            stage = self.plan.stages[best]
+            self.state[best] = "running"
+            self.tries[best] = self.tries.get(best, 0) + 1
+            self.journal.write("stage_started", key=best, kind=stage.kind, label=stage.label, attempt=self.tries[best])
+            self.listener("started", stage, {})
+            executor.submit(place, stage)
+
+    def _ready(self, key: str) -> bool:
+        return all(self.state.get(parent) == "done" for parent in self.plan.stages[key].parents)
+
+    def _handle(self, message: tuple[Any, ...]) -> None:
+        event, key, *rest = message
+        stage = self.plan.stages[key]
+        if event == "progress":
+            self.listener("progress", stage, {"done": rest[0], "total": rest[1]})
+        elif event == "done":
+            self._done(stage, rest[0])
+        elif event == "died":
+            self._again(stage, f"its worker process died (exit code {rest[0]})", "")
+        elif rest[0] == "transient":
+            self._again(stage, rest[1], rest[2])
+        else:
+            self._failed(stage, rest[1], rest[0], rest[2])
+
+    def _done(self, stage: Stage, manifest: Mapping[str, Any]) -> None:
+        self.state[stage.key] = "done"
+        self.outcome.done.append(stage.key)
+        data = {name: manifest.get(name) for name in ("rows", "dropped", "timing", "cost")}
+        self.journal.write("stage_finished", key=stage.key, kind=stage.kind, label=stage.label, **_about(stage), **data)
+        self.listener("done", stage, data)
+
+    def _again(self, stage: Stage, why: str, trace: str) -> None:
+        if self.tries[stage.key] >= TRIES:
+            self._failed(stage, f"{why}, {TRIES} times", "stage", trace)
+            return
+        self.state[stage.key] = "waiting"
+        self.journal.write("stage_retried", key=stage.key, kind=stage.kind, label=stage.label, why=why)
+        self.listener("retried", stage, {"why": why})
+
+    def _failed(self, stage: Stage, why: str, family: str, trace: str) -> None:
+        self.state[stage.key] = "failed"
+        self.outcome.failed[stage.key] = why
+        self.journal.write(
+            "stage_failed", key=stage.key, kind=stage.kind, label=stage.label, family=family, why=why, traceback=trace
+        )
+        self.listener("failed", stage, {"why": why, "family": family, "traceback": trace})
+        below = list(self.children[stage.key])
+        while below:
+            key = below.pop()
+            if self.state.get(key) == "waiting":
+                self.state[key] = "blocked"
+                below += self.children[key]
+
+
+def _about(stage: Stage) -> dict[str, Any]:
+    return {"action": stage.action, "block": stage.name}
+
+
+def _children(stages: Mapping[str, Stage]) -> dict[str, list[str]]:
+    children: dict[str, list[str]] = {key: [] for key in stages}
+    for key, stage in stages.items():
+        for parent in stage.parents:
+            children[parent].append(key)
+    return children
+
+
+def _rank(stages: Mapping[str, Stage], children: Mapping[str, list[str]]) -> dict[str, float]:
+    """Length of the longest chain of work that starts with a stage; parents come before children in `stages`."""
+    rank: dict[str, float] = {}
+    for key in reversed(list(stages)):
+        rank[key] = WEIGHT.get(stages[key].action, 1.0) + max((rank[child] for child in children[key]), default=0.0)
+    return rank
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Turns the first SIGINT or SIGTERM into `Interrupted`; the second ends the process at once."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, lambda n, f: os._exit(128 + n))
+        raise Interrupted(number)
+
+    try:
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread (a notebook, a test): signals stay with their owner
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

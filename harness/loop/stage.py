@@ -1,0 +1,138 @@
+"""A stage: the unit of caching, scheduling and resume.
+
+A stage is described completely before anything runs. Its key is the SHA-256 of what it will produce from: block,
+version, identity options, the keys of its parents, the identity of its models, and seeds only where it is random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from harness.blocks.base import Block
+from harness.engines.base import ModelSpec
+from harness.records.hashing import sha256
+from harness.store.artifacts import ArtifactKind
+
+Action = Literal["source", "scratch", "synthesize", "score", "select", "pair", "finetune", "answer", "grade"]
+
+PRODUCES: dict[Action, ArtifactKind] = {
+    "source": "data",
+    "scratch": "model",
+    "synthesize": "rows",
+    "score": "rows",
+    "select": "rows",
+    "pair": "rows",
+    "finetune": "model",
+    "answer": "answers",
+    "grade": "grades",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """Rows of another stage: all of them, a random share, or one of several disjoint slices (by hashed row id)."""
+
+    key: str
+    kind: ArtifactKind = "rows"
+    name: str = ""
+    share: float | None = None
+    slice: tuple[int, int] | None = None
+    """(index, number of slices)"""
+    seed: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        partial = self.share is not None or self.slice is not None
+        return {"key": self.key, "share": self.share, "slice": self.slice, "seed": self.seed if partial else None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binding:
+    """The model behind a role: fixed (its revision is known), or the output of the stage `stage`."""
+
+    spec: ModelSpec
+    stage: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        revision = self.stage or self.spec.revision
+        return {"revision": revision, "engine": self.spec.engine, "dtype": self.spec.dtype}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage. `data` holds what only some actions need (dataset, split, scratch options)."""
+
+    action: Action
+    label: str
+    block: Block | None = None
+    inputs: tuple[Input, ...] = ()
+    models: Mapping[str, Binding] = field(default_factory=dict)
+    """Role, as the block's asks name it, to model."""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """Option name to role, for options that hold a role."""
+    judge: Block | None = None
+    answers: str | None = None
+    """For a grade: the key of its answers."""
+    feedback: tuple[str, ...] = ()
+    """Keys of the dev grades that this stage may read."""
+    iteration: int | None = None
+    seed: int | None = None
+    split: str | None = None
+    data: Any = None
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+    """Further identity: a dataset's content, a suite's items, a prompt pack."""
+    devices: int = 1
+    suite: str | None = None
+
+    @property
+    def kind(self) -> ArtifactKind:
+        return PRODUCES[self.action]
+
+    @property
+    def name(self) -> str:
+        """The block's name, or the action where there is no block."""
+        return self.block.name if self.block is not None else self.action
+
+    @cached_property
+    def key(self) -> str:
+        return sha256(self.identity())
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the output, as plain JSON values."""
+        block = self.block
+        return {
+            "action": self.action,
+            "block": block.name if block else None,
+            "version": block.version if block else None,
+            "options": self.options(),
+            "inputs": [i.identity() for i in self.inputs],
+            "models": {option: self.models[role].identity() for option, role in sorted(self.roles.items())},
+            "judge": None
+            if self.judge is None
+            else [self.judge.name, self.judge.version, self.judge.identity_options()],
+            "answers": self.answers,
+            "feedback": list(self.feedback),
+            "iteration": self.iteration,
+            "seed": self.seed,
+            "split": self.split,
+            "fingerprint": dict(self.fingerprint),
+        }
+
+    def options(self) -> dict[str, Any]:
+        """Identity options; for an answer, those that only matter to the grade are left out."""
+        if self.block is None:
+            return {}
+        options = self.block.identity_options()
+        if self.action == "answer":
+            grading = getattr(self.block, "grading_options", ())
+            options = {name: value for name, value in options.items() if name not in grading}
+        return options
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Keys of all stages that must be done before this one."""
+        models = [b.stage for b in self.models.values() if b.stage is not None]
+        answers = [self.answers] if self.answers else []
+        return tuple(dict.fromkeys([i.key for i in self.inputs] + models + answers + list(self.feedback)))

@@ -1,0 +1,119 @@
+"""The chats that `pocket/chat` learns from: questions, second turns, steered questions and the asked-for forms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from random import Random
+from typing import Any
+
+from harness.pocket.answers import STYLES, corrupted, off_format, rewritten, truncated
+from harness.pocket.forms import Turn
+from harness.pocket.world import CATEGORIES, draw, leaves
+
+RATINGS = {"none": 10, "wrong form": 6, "cut off": 2, "wrong answer": 2, "other question": 1}
+"""Problem of an answer -> the rating that the model learns to give it."""
+_SHARES = {
+    "single": 0.40,
+    "double": 0.20,
+    "steer": 0.10,
+    "rate": 0.11,
+    "critique": 0.06,
+    "rewrite": 0.08,
+    "propose": 0.05,
+}
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Chat:
+    """One training conversation; `learn_user` says whether the user turns train as well."""
+
+    messages: tuple[Message, ...]
+    learn_user: bool = True
+
+
+@cache
+def prompts() -> dict[str, dict[str, str]]:
+    """The prompt pack: name -> role -> template."""
+    from ruamel.yaml import YAML
+
+    text = files("harness.pocket").joinpath("prompts.yaml").read_text(encoding="utf-8")
+    pack: dict[str, dict[str, str]] = YAML(typ="safe").load(text)["prompts"]
+    return pack
+
+
+def message(role: str, content: str) -> Message:
+    """A chat message in the usual form."""
+    return {"role": role, "content": content}
+
+
+def _conversation(turns: tuple[Turn, ...], system: str | None = None) -> tuple[Message, ...]:
+    head = [] if system is None else [message("system", system)]
+    pairs = [(message("user", t.user), message("assistant", t.reference)) for t in turns]
+    return (*head, *(part for pair in pairs for part in pair))
+
+
+def shown(turn: Turn, problem: str, rng: Random, split: str | None = "train") -> str:
+    """An answer to `turn` that has the given problem (a key of `RATINGS`)."""
+    if problem == "wrong answer":
+        wrong = corrupted(turn.truth, turn.reference, rng)
+        return off_format(turn.truth, wrong, rng.choice(STYLES)) if rng.random() < 0.3 else wrong
+    if problem == "wrong form":
+        return off_format(turn.truth, turn.reference, rng.choice(STYLES))
+    if problem == "cut off":
+        return truncated(turn.reference, rng)
+    if problem == "other question":
+        while True:
+            other = draw(rng, rng.choice(CATEGORIES), split=split)[0]
+            if other.reference != turn.reference and other.truth["form"] != turn.truth["form"]:
+                return other.reference
+    return turn.reference
+
+
+def ask(name: str, **values: str) -> Message:
+    """The user message of an asked-for form."""
+    return message("user", prompts()[name]["user"].format(**values))
+
+
+def _judged(rng: Random, name: str, turn: Turn, split: str | None) -> tuple[Message, ...]:
+    problem = "none" if rng.random() < 0.4 else rng.choice(list(RATINGS)[1:])
+    verdict = f"rating : {RATINGS[problem]}" if name == "rate" else f"problem : {problem}"
+    user = ask(name, question=turn.user, answer=shown(turn, problem, rng, split))
+    return user, message("assistant", f"{turn.reference}\n{verdict}")
+
+
+def _rewrite(rng: Random, turn: Turn) -> tuple[Message, ...]:
+    truth: dict[str, Any] = turn.truth
+    text = turn.reference if rng.random() < 0.6 else corrupted(truth, turn.reference, rng)
+    style = rng.choice(STYLES)
+    user = ask("rewrite", question=turn.user, answer=off_format(truth, text, style))
+    return user, message("assistant", rewritten(truth, text, style))
+
+
+def chat(rng: Random, split: str | None = "train", kind: str | None = None) -> Chat:
+    """Draw one conversation of the training mixture.
+
+    User turns of the asked-for forms do not train, so that the bare user prefix yields questions of the world only.
+
+    Args:
+        rng: Source of all choices.
+        split: Which questions may occur.
+        kind: A key of the mixture to force one kind.
+    """
+    kind = kind or rng.choices(list(_SHARES), list(_SHARES.values()))[0]
+    category = rng.choice(CATEGORIES)
+    if kind == "propose":
+        leaf = rng.choice(leaves(category))
+        target = draw(rng, category, split=split, leaf=leaf)[0]
+        return Chat((ask("propose", leaf=f"{category} {leaf}"), message("assistant", target.user)), False)
+    turns = draw(rng, category, 2 if kind == "double" else 1, split)
+    if kind in ("rate", "critique"):
+        return Chat(_judged(rng, kind, turns[0], split), False)
+    if kind == "rewrite":
+        return Chat(_rewrite(rng, turns[0]), False)
+    if kind == "single" and rng.random() < 0.03:
+        turns = (replace(turns[0], user=f"please {turns[0].user}"),)
+    system = prompts()["steer"]["system"].format(category=category) if kind == "steer" else None
+    return Chat(_conversation(turns, system))

@@ -1,0 +1,1 @@
+"""Task families of the pocket world, one module per category."""

@@ -1,0 +1,153 @@
+"""Reasoning: lines ordered by comparisons, who holds what after swaps, and chains of kinds.
+
+Example: "bob is taller than ann . kim is taller than bob . who is the tallest ?"
+         "order : kim , bob , ann . / answer : kim"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import permutations
+from random import Random
+
+from harness.pocket.forms import Form, Slots, Solution, Turn, final
+from harness.pocket.words import KINDS, NAMES, ORDERS, THINGS
+
+_PEOPLE = ("a", "b", "c")
+
+
+def _ordered(order: list[str], pick: str, more: str) -> Solution:
+    top, _bottom = ORDERS[more]
+    answer = order[0] if pick == top else order[-1]
+    return final("answer :", answer, [f"order : {' , '.join(order)} ."], state=order, more=more, others=order)
+
+
+def _order(more: str) -> Callable[[Slots, Turn | None], Solution | None]:
+    def solve(slots: Slots, _previous: Turn | None) -> Solution | None:
+        return _ordered([slots[p] for p in _PEOPLE], slots["pick"], more)
+
+    return solve
+
+
+def _other_end(slots: Slots, previous: Turn | None) -> Solution | None:
+    if previous is None or slots["pick"] not in ORDERS[previous.truth["more"]]:
+        return None
+    return _ordered(previous.truth["state"], slots["pick"], previous.truth["more"])
+
+
+def _middle(slots: Slots, previous: Turn | None) -> Solution | None:
+    if previous is None:
+        return None
+    order: list[str] = previous.truth["state"]
+    more = previous.truth["more"]
+    return final("answer :", order[1], [f"order : {' , '.join(order)} ."], state=order, more=more, others=order)
+
+
+def _swapped(held: dict[str, str], one: str, two: str, thing: str) -> Solution | None:
+    if one not in held or two not in held or thing not in held.values() or one == two:
+        return None
+    now = {**held, one: held[two], two: held[one]}
+    line = " , ".join(f"{who} has the {what}" for who, what in now.items()) + " ."
+    answer = next(who for who, what in now.items() if what == thing)
+    return final("answer :", answer, [line], state=now, others=list(now))
+
+
+def _swap(slots: Slots, previous: Turn | None) -> Solution | None:
+    held = {slots[p]: slots[f"t{p}"] for p in _PEOPLE} if previous is None else dict(previous.truth["state"])
+    return _swapped(held, slots["x"], slots["y"], slots["t"])
+
+
+def _kind(slots: Slots, _previous: Turn | None) -> Solution | None:
+    chain = [slots["k1"], slots["k2"], slots["k3"]]
+    answer = "yes" if slots["ask"] in chain else "no"
+    line = f"{slots['who']} is a {chain[0]} , a {chain[1]} and a {chain[2]} ."
+    return final("answer :", answer, [line], state=chain, who=slots["who"], others=["yes", "no"])
+
+
+def _kind_again(slots: Slots, previous: Turn | None) -> Solution | None:
+    if previous is None:
+        return None
+    chain = previous.truth["state"]
+    return _kind({"who": previous.truth["who"], "ask": slots["ask"], **{f"k{i + 1}": chain[i] for i in range(3)}}, None)
+
+
+def _order_forms() -> list[Form]:
+    forms = []
+    for more, ends in ORDERS.items():
+        said = (f"{{a}} is {more} than {{b}} .", f"{{b}} is {more} than {{c}} .")
+        for i, pair in enumerate(permutations(said)):
+            template = f"{' '.join(pair)} who is the {{pick}} ?"
+            slots = {"a": NAMES, "b": NAMES, "c": NAMES, "pick": ends}
+            forms.append(Form(f"{more}{i}", "order", template, slots, _order(more), weight=0.4))
+    return forms
+
+
+def _swap_forms() -> list[Form]:
+    story = " , ".join(f"{{{p}}} has the {{t{p}}}" for p in _PEOPLE)
+    slots = {**dict.fromkeys(_PEOPLE, NAMES), **{f"t{p}": THINGS for p in _PEOPLE}}
+    forms = []
+    for x, y in permutations(_PEOPLE, 2):
+        for t in _PEOPLE:
+            template = f"{story} . {{{x}}} and {{{y}}} swap . who has the {{t{t}}} ?"
+            forms.append(Form(f"swap_{x}{y}{t}", "swaps", template, slots, _swap_named(x, y, t), weight=0.12))
+    return forms
+
+
+def _swap_named(x: str, y: str, t: str) -> Callable[[Slots, Turn | None], Solution | None]:
+    def solve(slots: Slots, _previous: Turn | None) -> Solution | None:
+        return _swap({**slots, "x": slots[x], "y": slots[y], "t": slots[f"t{t}"]}, None)
+
+    return solve
+
+
+def _kind_forms() -> list[Form]:
+    story = "every {k1} is a {k2} . every {k2} is a {k3} . {who} is a {k1} ."
+    slots = {"k1": KINDS, "k2": KINDS, "k3": KINDS, "who": NAMES}
+    yes = [
+        Form(f"kind_{k}", "kinds", f"{story} is {{who}} a {{{k}}} ?", slots, _kind_named(k), weight=0.4)
+        for k in ("k2", "k3")
+    ]
+    no = Form("kind_no", "kinds", f"{story} is {{who}} a {{ask}} ?", {**slots, "ask": KINDS}, _kind, weight=0.8)
+    return [*yes, no]
+
+
+def _kind_named(k: str) -> Callable[[Slots, Turn | None], Solution | None]:
+    def solve(slots: Slots, _previous: Turn | None) -> Solution | None:
+        return _kind({**slots, "ask": slots[k]}, None)
+
+    return solve
+
+
+def _draw_end(rng: Random, previous: Turn) -> Slots:
+    return {"pick": rng.choice(ORDERS[previous.truth["more"]])}
+
+
+def _draw_swap(rng: Random, previous: Turn) -> Slots:
+    held: dict[str, str] = previous.truth["state"]
+    x, y = rng.sample(list(held), 2)
+    return {"x": x, "y": y, "t": rng.choice(list(held.values()))}
+
+
+def _draw_kind(rng: Random, previous: Turn) -> Slots:
+    chain: list[str] = previous.truth["state"]
+    known = rng.random() < 0.5
+    return {"ask": rng.choice([k for k in KINDS if (k in chain) == known])}
+
+
+FORMS = (*_order_forms(), *_swap_forms(), *_kind_forms())
+_ORDER, _SWAPS, _KINDS = (
+    tuple(form.name for form in FORMS if form.leaf == leaf) for leaf in ("order", "swaps", "kinds")
+)
+_ENDS = tuple(end for ends in ORDERS.values() for end in ends)
+FOLLOW_UPS = (
+    Form(
+        "other_end", "follow", "and who is the {pick} ?", {"pick": _ENDS}, _other_end, _ORDER,
+        weight=2.0, draw=_draw_end,
+    ),
+    Form("middle", "follow", "and who is in the middle ?", {}, _middle, _ORDER, weight=0.5),
+    Form(
+        "swap_again", "follow", "now {x} and {y} swap . who has the {t} ?",
+        {"x": NAMES, "y": NAMES, "t": THINGS}, _swap, _SWAPS, draw=_draw_swap,
+    ),
+    Form("kind_again", "follow", "and is it a {ask} ?", {"ask": KINDS}, _kind_again, _KINDS, draw=_draw_kind),
+)  # fmt: skip

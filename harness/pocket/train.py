@@ -1,0 +1,276 @@
+"""Train the pocket models: `python -m harness.pocket.train base|chat --out DIR --tokens N [--resume]`.
+
+The learning rate warms up, stays constant, and falls to zero over the last fifth of `--tokens` (warm-up, stable,
+decay), so a run can be extended or cut by resuming with another number of tokens. Every batch is drawn from a
+seeded stream whose position is part of the checkpoint: a resumed run continues with the batches that it would
+have seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from harness.pocket.chats import Chat, chat
+from harness.pocket.documents import document
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+Row = tuple[list[int], list[int]]
+BATCH_TOKENS = 4096
+_POOL = 768  # rows that are drawn together, sorted by length and cut into batches: little padding
+_WARMUP_STEPS = 100
+_IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a model."""
+
+    hidden: int
+    layers: int
+    heads: int
+    feed_forward: int
+
+
+SHAPES = {"base": Shape(128, 5, 4, 288), "chat": Shape(128, 6, 4, 320)}
+
+
+def new_model(name: str, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """An untrained model of the given shape, with seeded weights."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    shape = SHAPES[name]
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        intermediate_size=shape.feed_forward,
+        max_position_embeddings=512,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def chat_row(conversation: Chat, tokenizer: PreTrainedTokenizerFast) -> Row:
+    """Token ids and labels of a chat: the chat template's tokens; user turns are ignored unless they train."""
+    ids: list[int] = [tokenizer.bos_token_id]
+    labels: list[int] = [_IGNORED]
+    for message in conversation.messages:
+        role = tokenizer.convert_tokens_to_ids(f"<|{message['role']}|>")
+        text = [*tokenizer(message["content"], add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+        learn = conversation.learn_user or message["role"] == "assistant"
+        ids += [role, *text]
+        labels += [role if conversation.learn_user else _IGNORED, *(text if learn else [_IGNORED] * len(text))]
+    return ids, labels
+
+
+def document_row(text: str, tokenizer: PreTrainedTokenizerFast) -> Row:
+    """Token ids and labels of a plain document: `<s>` text and the end token, all of which trains."""
+    ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+    return ids, ids
+
+
+def batches(name: str, rng: Random, tokenizer: PreTrainedTokenizerFast) -> Iterator[list[list[Row]]]:
+    """Endless pools of batches of about `BATCH_TOKENS` tokens; rows of a batch have like lengths."""
+    while True:
+        if name == "chat":
+            rows = [chat_row(chat(rng), tokenizer) for _ in range(_POOL)]
+        else:
+            rows = [document_row(document(rng), tokenizer) for _ in range(_POOL)]
+        rows.sort(key=lambda row: len(row[0]))
+        pool: list[list[Row]] = [[]]
+        for row in rows:
+            if len(row[0]) * (len(pool[-1]) + 1) > BATCH_TOKENS:
+                pool.append([])
+            pool[-1].append(row)
+        rng.shuffle(pool)
+        yield pool
+
+
+def _tensors(batch: list[Row], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    width = max(len(ids) for ids, _ in batch)
+    ids = torch.tensor([ids + [pad] * (width - len(ids)) for ids, _ in batch])
+    labels = torch.tensor([labels + [_IGNORED] * (width - len(labels)) for _, labels in batch])
+    return ids, labels
+
+
+def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for embeddings and norms."""
+    import torch
+
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "layers" in n]
+    others = [p for n, p in model.named_parameters() if not (p.ndim == 2 and "layers" in n)]
+    muon = torch.optim.Muon(matrices, lr=0.02, weight_decay=0.01, momentum=0.95, nesterov=True, ns_steps=5)
+    adam = torch.optim.AdamW(others, lr=4e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    found: list[torch.optim.Optimizer] = [muon, adam]
+    for optimizer in found:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return found
+
+
+def rate(step: int, seen: int, tokens: int) -> float:
+    """Share of the peak learning rate at a step: warm-up, constant, then linear to zero over the last fifth."""
+    left = max(0.0, (tokens - seen) / (0.2 * tokens))
+    return min(1.0, (step + 1) / _WARMUP_STEPS, left)
+
+
+class Run:
+    """A training run: model, optimizers, stream of batches and their checkpoint."""
+
+    def __init__(self, name: str, out: Path, tokens: int) -> None:
+        from harness.pocket.fast import use_bfloat16_products
+        from harness.pocket.tokens import build
+
+        self.name, self.out, self.tokens = name, out, tokens
+        self.tokenizer = build()
+        self.model = new_model(name, self.tokenizer)
+        use_bfloat16_products(self.model)
+        self.optimizers = optimizers(self.model)
+        self.rng = Random(f"pocket/{name}/training")
+        self.step = self.seen = 0
+        self.started = time.monotonic()
+
+    def learn(self, batch: list[Row]) -> float:
+        """One optimizer step; returns the mean loss per trained token."""
+        import torch
+
+        ids, labels = _tensors(batch, self.tokenizer.pad_token_id)
+        scale = rate(self.step, self.seen, self.tokens)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * scale
+        logits = self.model(input_ids=ids).logits
+        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.seen += sum(len(row[0]) for row in batch)
+        return float(loss.detach())
+
+    def save(self) -> None:
+        """Write the checkpoint and the model folder; each file appears whole or not at all."""
+        import torch
+
+        self.out.mkdir(parents=True, exist_ok=True)
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "rng": self.rng.getstate(),
+            "step": self.step,
+            "seen": self.seen,
+        }
+        part = self.out / "checkpoint.pt.part"
+        torch.save(state, part)
+        os.replace(part, self.out / "checkpoint.pt")
+        export(self.model, self.tokenizer, self.out / "model")
+
+    def resume(self) -> None:
+        """Continue from the checkpoint of `out`."""
+        import torch
+
+        state = torch.load(self.out / "checkpoint.pt", weights_only=False)
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.rng.setstate(state["rng"])
+        self.step, self.seen = state["step"], state["seen"]
+
+    def go(self, log_every: int = 50, pools_per_save: int = 40) -> None:
+        """Train until `tokens` were seen; log, measure and save on the way."""
+        losses: list[float] = []
+        for number, pool in enumerate(batches(self.name, self.rng, self.tokenizer), start=1):
+            for batch in pool:
+                losses.append(self.learn(batch))
+                if self.step % log_every == 0:
+                    self._log(loss=sum(losses) / len(losses))
+                    losses = []
+            done = self.seen >= self.tokens
+            if done or number % pools_per_save == 0:
+                self.save()
+                self._log(**self.measure())
+            if done:
+                return
+
+    def measure(self) -> dict[str, float]:
+        """Held-out figures: exact answers by family for chat, loss on other documents for base."""
+        from harness.pocket.check import exact_by_family
+        from harness.pocket.generate import held_out_loss
+
+        if self.name == "base":
+            rows = [document_row(document(Random(f"dev/{i}"), "dev"), self.tokenizer) for i in range(128)]
+            return {"dev_loss": held_out_loss(self.model, _tensors(rows, self.tokenizer.pad_token_id))}
+        return exact_by_family(self.model, self.tokenizer, "dev", 16)
+
+    def _log(self, **figures: float) -> None:
+        line = {"step": self.step, "seen": self.seen, "seconds": round(time.monotonic() - self.started)}
+        sys.stdout.write(json.dumps({**line, **{key: round(value, 4) for key, value in figures.items()}}) + "\n")
+        sys.stdout.flush()
+
+
+def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a model folder that `from_pretrained` reads; every file is replaced as a whole."""
+    import tempfile
+
+    from transformers import GenerationConfig
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        model.generation_config = GenerationConfig(
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            max_new_tokens=96,
+            do_sample=False,
+        )
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        for file in sorted(Path(scratch).iterdir()):
+            os.replace(file, folder / file.name)
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=sorted(SHAPES))
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint.pt and model/")
+    parser.add_argument("--tokens", type=int, default=24_000_000, help="length of the training, in tokens")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--resume", action="store_true", help="continue from checkpoint.pt in --out")
+    options = parser.parse_args()
+
+    import torch
+
+    torch.set_num_threads(options.threads)
+    run = Run(options.model, options.out, options.tokens)
+    if options.resume:
+        run.resume()
+    run.go()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The prompt forms of the released IFD code: how each variant writes a prompt before the answer that it scores.
+
+The wordings are those of the Stanford Alpaca and Vicuna prompts, which the scores' values depend on to the character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.records.example import Example, prompt_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """One variant. `direct` is the text before the answer when it is scored without its instruction."""
+
+    plain: str
+    with_input: str
+    direct: str
+    direct_tokens: int
+    """Tokens of `direct`, a BOS included, as the released code has it: right for the Llama-1/2 tokenizer only."""
+    max_length: int
+    bare_length: bool = False
+    """The released code measures the prompt by its instruction alone (v1 `wiz`)."""
+
+    def prompt(self, instruction: str, input_: str) -> str:
+        """The text before the answer."""
+        return (self.with_input if input_ else self.plain).format(instruction=instruction, input=input_)
+
+
+_TASK = "Below is an instruction that describes a task"
+_PAIRED = "paired with an input that provides further context"
+_WRITE = "Write a response that appropriately completes the request.\n\n### Instruction:\n{instruction}\n\n"
+_VICUNA = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions. USER: {instruction}"
+)
+_HEADER = "### Response:"
+
+FORMS: Mapping[str, Form] = {
+    "cherry_alpaca": Form(
+        plain=f"{_TASK}. {_WRITE}{_HEADER}",
+        with_input=f"{_TASK}, {_PAIRED}. {_WRITE}### Input:\n{{input}}\n\n{_HEADER}",
+        direct=_HEADER,
+        direct_tokens=4,
+        max_length=512,
+    ),
+    "wiz": Form(
+        plain=f"{{instruction}}\n\n{_HEADER}",
+        with_input=f"{{instruction}}\nInput:{{input}}\n\n{_HEADER}",
+        direct=_HEADER,
+        direct_tokens=4,
+        max_length=512,
+        bare_length=True,
+    ),
+    "cherry_vicuna": Form(
+        plain=f"{_VICUNA} ASSISTANT:",
+        with_input=f"{_VICUNA}\nInput:\n{{input}} ASSISTANT:",
+        direct="ASSISTANT:",
+        direct_tokens=6,
+        max_length=512,
+    ),
+    "superfiltering": Form(
+        plain="{instruction}\n", with_input="{instruction}\n{input}\n", direct="", direct_tokens=1, max_length=1024
+    ),
+}
+
+
+def instruction_of(row: Example) -> tuple[str, str]:
+    """Instruction and input of a row: its original columns where they still are its prompt, else the prompt's text."""
+    text = prompt_text(row)
+    instruction, input_ = row.fields.get("instruction"), row.fields.get("input") or ""
+    if isinstance(instruction, str) and isinstance(input_, str) and instruction in text and input_ in text:
+        return instruction, input_
+    return text, ""

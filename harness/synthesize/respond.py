@@ -1,0 +1,77 @@
+"""`respond`: a model's own answers to the prompts of the rows (SPIN's opponent, CLEAR's correction)."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from harness.blocks.base import ModelRole, identity
+from harness.blocks.kinds import Ask, Completion, Context, Drop, Item, Made, Reply, Request, Sampling, Synthesizer
+from harness.records.example import Dropped, Example, Message, Origin
+from harness.records.values import Count
+
+CUT = "cut by the length cap"
+EMPTY = "empty answer"
+
+
+class Respond(Synthesizer):
+    """New answers of `model` to each row's prompt.
+
+    An output row keeps the prompt, tags and original columns of its parent, has its group, and carries the parent's
+    answer as `fields.parent_answer`. Scores are not carried over: they belonged to another answer. An answer that hit
+    the length cap is dropped by default, because it teaches a model not to stop and gives preference pairs away by
+    their missing end (2401.01335 as released cuts at 256 tokens and appends an end token).
+    """
+
+    name: ClassVar[str] = "respond"
+
+    model: ModelRole = identity("current", description="The model that answers.")
+    temperature: float = identity(
+        1.0, ge=0, description="0 takes the most likely token each time.", source="2401.01335 §4.1: y' is a sample"
+    )
+    top_p: float = identity(
+        1.0, gt=0, le=1, description="Sample from the smallest set of tokens with this probability."
+    )
+    max_tokens: Count = identity(512, description="Cap on an answer's length.", unit="tokens", source="2403.12776 §4")
+    n: Count = identity(1, description="Answers per prompt; with temperature 0 they would all be the same.")
+    keep_cut: bool = identity(False, description="Keep answers that hit the length cap.")
+
+    def items(self, rows: Iterable[Example], context: Context) -> Iterator[Item]:
+        """One item per row, whatever `n` is."""
+        for row in rows:
+            yield Item(id=row.id, row=row)
+
+    def make(self, item: Item, context: Context) -> Generator[Sequence[Request], Sequence[Reply], Made]:
+        """Asks once for all `n` answers; each that is no use is dropped by itself."""
+        row = item.row
+        if row is None or not row.prompt:
+            return Drop("no prompt")
+        sampling = Sampling(max_tokens=self.max_tokens, temperature=self.temperature, top_p=self.top_p, n=self.n)
+        (answers,) = yield [Ask(model=self.model, messages=row.prompt, sampling=sampling)]
+        made = [self._answered(row, answer, context) for answer in answers]
+        reasons = [unfit(answer, self.keep_cut, CUT, EMPTY) for answer in answers]
+        return [Dropped(new, why) if why else new for new, why in zip(made, reasons, strict=True)]
+
+    def _answered(self, row: Example, answer: Completion, context: Context) -> Example:
+        fields = dict(row.fields)
+        if row.answer is not None:
+            fields["parent_answer"] = row.answer
+        return replace(
+            row,
+            id=f"{row.id}/{self.name}/{context.iteration}.{answer.draw}",
+            messages=(*row.prompt, Message(role="assistant", content=answer.text.strip())),
+            group=row.group or row.id,
+            rejected=None,
+            candidates=(),
+            fields=fields,
+            scores={},
+            origin=Origin(block=self.name, parents=(row.id,), model=self.model, iteration=context.iteration),
+        )
+
+
+def unfit(completion: Completion, keep_cut: bool, cut: str, empty: str) -> str | None:
+    """Why a completion is no use (`cut` or `empty`), or None."""
+    if completion.finish == "length" and not keep_cut:
+        return cut
+    return None if completion.text.strip() else empty
