@@ -3,8 +3,9 @@
 `python benchmarks/pocket_quality.py [--seeds 5] [--rows 1000] [--items 1000] [--json FILE]`
 
 For each seed: draw a pool of clean rows, and the same questions with 60 % defective answers (wrong, swapped, truncated
-and off-format, 15 % each), fine-tune `pocket/base` on each with TRL, and answer held-out test questions greedily. An item
-counts when it is right and in the asked form. The difference is paired by seed; its interval is Student's t over seeds.
+and off-format, 15 % each), fine-tune `pocket/base` on each with TRL, and answer held-out test questions greedily. An
+item counts when it is right and in the asked form. The difference is paired by seed; its interval is Student's t over
+seeds.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ DEFECTIVE = 0.6
 
 def tuned(base: Path, data: list[dict[str, Any]], seed: int, epochs: float, learning_rate: float) -> Player:
     """Fine-tune a base model on chat rows, loss on answers only."""
+    import datasets
     import transformers
-    from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     player = Player.load(base)
     with tempfile.TemporaryDirectory() as scratch:
         config = SFTConfig(
@@ -44,7 +46,7 @@ def tuned(base: Path, data: list[dict[str, Any]], seed: int, epochs: float, lear
             assistant_only_loss=True, per_device_train_batch_size=16, num_train_epochs=epochs,
             learning_rate=learning_rate, lr_scheduler_type="cosine", warmup_steps=20, weight_decay=0.0,
         )  # fmt: skip
-        dataset = Dataset.from_list([{"messages": row["messages"]} for row in data])
+        dataset = datasets.Dataset.from_list([{"messages": row["messages"]} for row in data])
         trainer = SFTTrainer(player.model, args=config, train_dataset=dataset, processing_class=player.tokenizer)
         trainer.train()
     player.model.eval()

@@ -10,7 +10,19 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "mlflow", "pandas", "lm_eval", "alpaca_eval", "scipy", "ray")
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "mlflow",
+    "pandas",
+    "lm_eval",
+    "alpaca_eval",
+    "scipy",
+    "ray",
+)
 IN_WHEEL = pytest.mark.skipif("LOOPBENCH_TEST_WHEEL" not in os.environ, reason="only tox tests the built wheel")
 
 

@@ -159,7 +159,7 @@ class Scorer(Block):
     def score(
         self, batch: Sequence[Example], context: Context
     ) -> Generator[Sequence[Request], Sequence[Reply], Columns]:
-        """Scores one batch: yields asks where it needs a model (else `yield from ()`), returns columns of len(batch)."""
+        """Scores one batch: yields asks where it needs a model (else `yield from ()`), returns aligned columns."""
         raise NotImplementedError
 
 
@@ -194,6 +194,14 @@ class TrainReport:
     first_loss: float | None
     last_loss: float | None
     history: tuple[Mapping[str, float], ...] = ()
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Rows that could not train, by reason."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Rows that trained and are worth knowing of: `truncated`, `identical pairs`, ..."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Wall time by part: import, load, encode, setup, train, save."""
+    runtime: Mapping[str, str] = field(default_factory=dict)
+    """How it ran: device, precision, layout of the batches, step that it resumed from."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,20 +29,18 @@ def run_command(
     """
     from harness import api
     from harness.cli.progress import View
-    from harness.loop.run import write_grid
     from harness.store.home import Home
     from harness.tracking import drain, start
 
     plan = api.plan(experiment, overrides)
     home = Home.find().prepare()
     name = plan.experiment.name
-    write_grid(plan, home)
-    sink = None if no_tracking else start(home.path, name, env=os.environ)
+    sink = None if no_tracking else start(home, name, plan.key, os.environ)
     try:
         with View(name, quiet=as_json) as view:
             outcome = api.run(plan, workers=workers, home=home, listener=view.listen)
     finally:
-        tracked = drain(sink, timeout=30) if sink is not None else None
+        tracked = drain(sink) if sink is not None else None
     if tracked is not None and tracked.message:
         click.echo(tracked.message, err=True)
     _report(name, home, outcome, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, Literal
 
 import click
@@ -46,11 +47,12 @@ def show_command(name: str | None, check: bool, items: int, as_json: bool) -> in
 def _list() -> dict[str, list[str]]:
     from harness import config
     from harness.blocks import registry
-    from harness.pocket import MODELS
+
+    models = importlib.import_module("harness.pocket").MODELS
 
     listing: dict[str, list[str]] = {kind: list(config.names(kind)) for kind in PRESETS}
     listing |= {kind: registry.names(kind) for kind in registry.kinds()}
-    return listing | {"models": [f"pocket/{name}" for name in MODELS] + ["pocket/oracle"]}
+    return listing | {"models": [*models, "pocket/oracle"]}
 
 
 def _explain(name: str) -> dict[str, Any]:
@@ -95,13 +97,11 @@ def _block(block: Any) -> dict[str, Any]:
 
 
 def _model(name: str) -> dict[str, Any]:
-    from harness.pocket import MODELS, model_path
-
-    short = name.removeprefix("pocket/")
-    if short not in MODELS:
+    pocket = importlib.import_module("harness.pocket")  # by name only: nothing depends on the embedded world
+    if name not in pocket.MODELS:
         return {}
-    card = model_path(name) / "README.md"
-    return {"model": {"folder": str(model_path(name)), "text": card.read_text(encoding="utf-8")}}
+    folder = pocket.model_path(name)
+    return {"model": {"folder": str(folder), "text": (folder / "README.md").read_text(encoding="utf-8")}}
 
 
 def _print(document: dict[str, Any]) -> None:
@@ -132,9 +132,7 @@ def _check(name: str | None, items: int, as_json: bool) -> int:
     from harness.errors import UserError
 
     if name == "pocket":
-        from harness.pocket.check import check
-
-        targets = check(items_per_family=items)
+        targets = importlib.import_module("harness.pocket.check").check(items_per_family=items)
         rows = [
             {
                 "target": t.name,
@@ -162,11 +160,11 @@ def _check(name: str | None, items: int, as_json: bool) -> int:
 
 
 def _check_suite(name: str) -> list[dict[str, Any]]:
-    from harness import config
     from harness.blocks import registry
+    from harness.config.single import load_suite
     from harness.evaluate._selfcheck import selfcheck
 
-    suite = config.load_suite(name, registry)
+    suite = load_suite(name, registry)
     return [
         {
             "target": c.name,

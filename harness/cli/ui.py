@@ -9,17 +9,17 @@ import click
 
 @click.command("ui")
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Another address shows your results to others on the network.",
-)
-def ui_command(port: int, host: str) -> None:
-    """Open MLflow on this machine; Ctrl-C ends it."""
-    from harness.store.home import Home
-    from harness.tracking.ui import server_command
+def ui_command(port: int) -> None:
+    """Open MLflow on this machine; Ctrl-C ends it.
 
-    command, environment = server_command(Home.find().path, host, port)
-    click.echo(f"MLflow on http://{host}:{port} (Ctrl-C ends it)")
-    os.execvpe(command[0], command, environment)
+    Where MLFLOW_TRACKING_URI names a server, its address is printed instead.
+    """
+    from harness.store.home import Home
+    from harness.tracking import ui
+
+    page = ui(Home.find(), os.environ, port)
+    if not page.command:
+        click.echo(f"MLflow is served at {page.url} already")
+        return
+    click.echo(f"MLflow will be on {page.url} in a few seconds (Ctrl-C ends it)")
+    os.execvpe(page.command[0], list(page.command), dict(page.env))

@@ -75,9 +75,9 @@ def explain(
         unknown = item["type"] == "extra_forbidden"
         said = _unknown(path, cls) if unknown else _sentence(item, path)
         merged.setdefault((path, "unknown" if unknown else "value"), []).append(said)
-    for (path, _), said in merged.items():
+    for (path, _), sentences in merged.items():
         name = ".".join(str(part) for part in path)
-        text = _joined(list(dict.fromkeys(said)))
+        text = _joined(list(dict.fromkeys(sentences)))
         problems.add(f"{name}: {text}" if name and not text.startswith("unknown") else text, node.mark(*path))
 
 

@@ -119,10 +119,9 @@ def _exclude(node: Node, registry: Registry, problems: Problems, above: tuple[st
         if not isinstance(names.value, list):
             problems.add(f"exclude.{key}: should be a list of names", names.mark())
             continue
-        for name in names.values():
-            found.append(
-                read_dataset(name, registry, problems, above)
-                if key == "datasets"
-                else read_suite(name, registry, problems)
-            )
+        each = list(names.values())
+        if key == "datasets":
+            found += [read_dataset(name, registry, problems, above) for name in each]
+        else:
+            found += [read_suite(name, registry, problems) for name in each]
     return tuple(item for item in found if item is not None)

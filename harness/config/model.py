@@ -117,8 +117,9 @@ class Dataset(Strict):
     sha256_unpacked: str | None = None
     format: Literal["auto", "messages", "alpaca", "sharegpt", "prompt_completion", "preference"] = "auto"
     rows: Annotated[int, Field(ge=1)] | None = None
-    """At most this many rows, from the start of the source."""
-    require_answer: bool = True
+    """At most this many rows, from the start of the source; rows that are dropped do not count."""
+    require_answer: bool | Literal["drop"] = True
+    """What a row without an answer is: a mistake (true), fine (false), or left out and counted (drop)."""
     columns: Mapping[str, str] = Field(default_factory=dict)
     """Renames: name that the format expects -> name in the file."""
     options: Mapping[str, Any] = Field(default_factory=dict)

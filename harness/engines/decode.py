@@ -14,24 +14,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.engines.base import Completion, GenerateRequest, Sampling
-from harness.engines.kv import Prefill, Slots
-from harness.engines.ledger import Ledger, Row
-from harness.engines.limits import Limits, out_of_memory
-from harness.engines.sampling import Sampler, entries, row_key
+from harness.engines.base import Completion, GenerateRequest
+from harness.engines.batch import Batch, Tables
+from harness.engines.ledger import Row
+from harness.engines.lengths import check_prompts
+from harness.engines.limits import Limits, out_of_memory, release
+from harness.engines.sampling import entries, row_key
 from harness.engines.stops import StopTexts, stop_table
-from harness.errors import Transient, UserError
+from harness.errors import Transient
 
 if TYPE_CHECKING:
-    import torch
-
     from harness.engines.forward import Forward
     from harness.records.chat import ChatFormat
 
 log = logging.getLogger(__name__)
-
-REFILL = 8
-"""Waiting rows are taken in when this fraction (1/8) of the places is free: a prefill of few rows costs as much as a step."""
 
 
 class Decoder:
@@ -39,62 +35,82 @@ class Decoder:
 
     def __init__(self, forward: Forward, chat: ChatFormat, limits: Limits) -> None:
         self.forward, self.chat, self.limits = forward, chat, limits
-        self.size = int(forward.model.config.get_text_config().vocab_size)
-        self.vocab = entries(self.size, forward.device)
-        self.texts = StopTexts(chat.tokenizer, self.size)
+        self._vocab = entries(forward.size, forward.device)
+        self._texts = StopTexts(chat.tokenizer, forward.size)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Completion]:
         """Completions as they finish; n per request.
 
         Raises:
-            UserError: a prompt that is empty or leaves no room in the model's context, before anything is generated.
+            Unservable: a prompt that is empty or leaves no room in the model's context, before anything is generated.
             Transient: one row alone does not fit into memory.
+            UserError: the model's logits are not numbers.
         """
-        rows = self._rows(requests)
-        rows.sort(key=lambda row: (-row.need, -len(row.request.prompt)))
-        limits, waiting = self.limits, deque(rows)
-        batch = self._batch(limits, waiting, rows)
-        while waiting or batch.ledger.rows:
-            try:
-                done = batch.turn(waiting)
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error):
-                    raise
-                limits = self._less(limits, error)
-                waiting = deque(sorted([*batch.ledger.rows, *waiting], key=lambda row: (-row.need, -len(row.request.prompt))))
-                batch.close()
-                batch = self._batch(limits, waiting, rows)
-                continue
-            yield from done
-            if waiting and batch.grows(limits, waiting[0]):
-                batch = self._batch(limits, waiting, rows)
+        check_prompts(requests, self.forward.context)
+        tables, waiting = self._tables(requests), _ordered(self._rows(requests))
+        limits = self.limits
+        while waiting:
+            places = min(limits.rows_for(waiting[0].need), len(waiting))
+            segment, waiting = _segment(waiting, limits)
+            queue = deque(segment)
+            batch = Batch(self.forward, self.chat, tables, places, limits.tokens)
+            while queue or batch.rows:
+                try:
+                    done = batch.turn(queue)
+                except (RuntimeError, MemoryError) as error:
+                    limits = self._less(limits, error)
+                    waiting = _ordered([*batch.rows, *queue, *waiting])
+                    queue.clear()
+                    batch.rows.clear()
+                    continue
+                yield from done
+            del batch
+            if limits is not self.limits:
+                release()
 
-    def _batch(self, limits: Limits, waiting: deque[Row], rows: Sequence[Row]) -> Batch:
-        places = limits.rows_for(waiting[0].need) if waiting else 1
-        return Batch(self, min(places, max(1, len(waiting))), limits.tokens)
-
-    def _less(self, limits: Limits, error: BaseException) -> Limits:
+    def _less(self, limits: Limits, error: Exception) -> Limits:
+        """Smaller limits after memory ran out; rows that were under way start again and come out the same."""
+        if not out_of_memory(error):
+            raise error
         less = limits.halved()
         if less is None:
             raise Transient(f"one row alone does not fit into the memory of {self.forward.device}: {error}") from error
-        log.warning("out of memory on %s with %d rows at once: going on with %d", self.forward.device, limits.rows, less.rows)
+        log.warning(
+            "out of memory on %s with %d rows at once; going on with %d", self.forward.device, limits.rows, less.rows
+        )
         return less
 
+    def _tables(self, requests: Sequence[GenerateRequest]) -> Tables:
+        sets = [frozenset(request.sampling.stop_ids) | frozenset(self.chat.stop_ids) for request in requests]
+        stops, self._stop_of = stop_table(sets, self.forward.size)
+        texts = list(dict.fromkeys([(), *(request.sampling.stop for request in requests)]))
+        self._watch_of = {stop: number for number, stop in enumerate(texts)}
+        watched = np.stack([self._texts.may_end(stop) if stop else np.zeros(self.forward.size, bool) for stop in texts])
+        return Tables(self._vocab, stops, watched, self._texts)
+
     def _rows(self, requests: Sequence[GenerateRequest]) -> list[Row]:
-        context = self.forward.context or 2**31
-        too_long = [r for r in requests if not 0 < len(r.prompt) < context]
-        if too_long:
-            raise PromptTooLong(too_long, context)
-        sets = [frozenset(r.sampling.stop_ids) | frozenset(self.chat.stop_ids) for r in requests]
-        self.stops, stop_of = stop_table(sets, self.size)
-        texts = {(): 0} | {stops: 0 for r in requests if (stops := r.sampling.stop)}
-        self.watched = np.zeros((len(texts), self.size), dtype=bool)
-        for number, stops in enumerate(texts):
-            texts[stops] = number
-            if stops:
-                self.watched[number] = self.texts.may_end(stops)
+        room = self.forward.context or 2**31
         return [
-            Row(r, draw, min(r.sampling.max_tokens, context - len(r.prompt)), row_key(r.seed, draw), stop, texts[r.sampling.stop])
-            for r, stop in zip(requests, stop_of, strict=True)
-            for draw in range(r.sampling.n)
+            Row(
+                request=request,
+                draw=draw,
+                limit=min(request.sampling.max_tokens, room - len(request.prompt)),
+                key=row_key(request.seed, draw),
+                stop=stop,
+                watch=self._watch_of[request.sampling.stop],
+            )
+            for request, stop in zip(requests, self._stop_of, strict=True)
+            for draw in range(request.sampling.n)
         ]
+
+
+def _ordered(rows: Sequence[Row]) -> list[Row]:
+    """Those that may need most first: the store is largest at the start, and no long row is left alone at the end."""
+    return sorted(rows, key=lambda row: (-row.need, -len(row.request.prompt)))
+
+
+def _segment(rows: Sequence[Row], limits: Limits) -> tuple[list[Row], list[Row]]:
+    """Rows that share one store, and the rest: those so much shorter that twice as many fit at once."""
+    places = limits.rows_for(rows[0].need)
+    cut = next((at for at, row in enumerate(rows) if limits.rows_for(row.need) >= 2 * places), len(rows))
+    return list(rows[:cut]), list(rows[cut:])

@@ -8,6 +8,7 @@ them with the model's plain forward once, when it is opened, and refuses a model
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ class Forward:
     dtype: Any
     context: int | None
     """Longest sequence that the model was made for, None where its config tells none."""
+    size: int
+    """Vocabulary entries that have a logit."""
     window: int | None
     """Width of sliding attention layers, None where all layers see everything."""
     mixed: bool
@@ -57,6 +60,7 @@ class Forward:
             device=model.device,
             dtype=model.dtype,
             context=getattr(config, "max_position_embeddings", None),
+            size=config.vocab_size,
             window=window if slides else None,
             mixed=len(kinds) > 1,
         )
@@ -82,23 +86,28 @@ class Forward:
 
     def prefill(self, ids: torch.Tensor, last: torch.Tensor, keep: Prefill) -> torch.Tensor:
         """Logits (n, V) float32 at position `last` (n,) of right-padded prompts (n, T), whose keys `keep` receives."""
-        return self.logits_at(ids, self._rows(len(ids)), last, keep)
-
-    def logits_at(self, ids: torch.Tensor, rows: torch.Tensor, at: torch.Tensor, keep: Prefill | None = None) -> torch.Tensor:
-        """Float32 logits at chosen (row, position) pairs of right-padded rows: the vocabulary is computed nowhere else.
-
-        A model whose logits are more than its output layer (a soft cap, a scale) computes them everywhere.
-        """
-        if self.head is None:
-            cache = as_cache(keep) if keep is not None else without_cache()
-            whole = self.model(input_ids=ids, past_key_values=cache, use_cache=True).logits
-            return whole[rows, at].float()  # type: ignore[no-any-return]
-        return self.head(self.hidden(ids, keep)[rows, at]).float()  # type: ignore[no-any-return]
-
-    def _rows(self, count: int) -> torch.Tensor:
         import torch
 
-        return torch.arange(count, device=self.device)
+        rows = torch.arange(len(ids), device=ids.device)
+        if self.head is None:
+            cache = as_cache(keep)
+            return self.model(input_ids=ids, past_key_values=cache, use_cache=True).logits[rows, last].float()  # type: ignore[no-any-return]
+        return self.head(self.hidden(ids, keep)[rows, last]).float()  # type: ignore[no-any-return]
+
+    def logits_in_parts(
+        self, ids: torch.Tensor, rows: torch.Tensor, at: torch.Tensor, targets: torch.Tensor, size: int
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Float32 logits at chosen (row, position) pairs of right-padded ids (n, T), `size` pairs at a time.
+
+        Yields logits (part, V) with their targets (part,). The vocabulary is computed at no other position, except
+        for models whose logits are more than their output layer (a soft cap, a scale): those compute it everywhere.
+        """
+        if self.head is None:
+            states = self.model(input_ids=ids, past_key_values=without_cache(), use_cache=True).logits[rows, at]
+        else:
+            states = self.hidden(ids)[rows, at]
+        for part, wanted in zip(states.split(size), targets.split(size), strict=True):
+            yield (part if self.head is None else self.head(part)).float(), wanted
 
     def _mask(self, slots: Slots, starts: torch.Tensor, at: int) -> Any:
         """Additive mask (n, 1, 1, W) over the columns in use; by layer kind where some layers slide."""
@@ -143,9 +152,11 @@ class Forward:
 
     def _decoded(self, ids: torch.Tensor) -> torch.Tensor:
         """The last logits of row 0 and the last but one of row 1, by prefill, shifted insertion and one step."""
-        slots, keep = Slots(2, 16, self.device), Prefill()
+        import torch
+
+        slots, keep = Slots(2, self.device), Prefill()
         self.hidden(ids[:, :5], keep)
-        slots.place(5)
+        slots.place_for(5)
         slots.insert(keep, [(0, 5), (1, 4)])
         return self.step(torch.stack([ids[0, 5], ids[1, 4]]), slots)
 
@@ -157,4 +168,6 @@ def _check_kind(model: Any, base: Any, config: Any) -> None:
         what = ", ".join(sorted(strange)) or "a recurrent state"
         raise UserError(f"{name} has layers with {what}, which the transformers engine of this version cannot decode.")
     if base is None or "position_ids" not in inspect.signature(base.forward).parameters:
-        raise UserError(f"{name} takes no position_ids, so the transformers engine of this version cannot decode it in batches.")
+        raise UserError(
+            f"{name} takes no position_ids, so the transformers engine of this version cannot decode it in batches."
+        )

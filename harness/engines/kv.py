@@ -61,7 +61,7 @@ class Nothing:
 class Slots:
     """Room for `rows` rows; the first `count` are active. Buffers have shape (rows, heads, columns, width) per layer."""
 
-    def __init__(self, rows: int, columns: int, device: Any) -> None:
+    def __init__(self, rows: int, device: Any) -> None:
         import torch
 
         self.rows = rows
@@ -69,9 +69,9 @@ class Slots:
         self.at = 0
         self.low = 0
         """First column that an active row uses."""
-        self.capacity = columns
+        self.capacity = 0
         self.start = torch.zeros(rows, dtype=torch.int64, device=device)
-        self.columns = torch.arange(columns, device=device)
+        self.columns = torch.arange(0, device=device)
         self._starts = [0] * rows
         self._layers: list[Pair] = []
 
@@ -90,13 +90,20 @@ class Slots:
         """Closes the current column and makes sure that the next one exists."""
         self.at += 1
         if self.at >= self.capacity:
-            self.place(self.at - self.low)
+            self._place(self.at - self.low)
 
-    def place(self, at: int) -> None:
+    def place_for(self, length: int) -> None:
+        """Makes room for joining rows of this length before the current column."""
+        if not self.count or length > self.at:
+            self._place(length)
+
+    def _place(self, at: int) -> None:
         """Moves what is in use so that the current column is `at` (at least the width in use), growing if needed."""
         width = self.at - self.low
         columns = max(self.capacity, at + SPARE)
-        self._layers = [(self._moved(k, width, at, columns), self._moved(v, width, at, columns)) for k, v in self._layers]
+        self._layers = [
+            (self._moved(k, width, at, columns), self._moved(v, width, at, columns)) for k, v in self._layers
+        ]
         shift = at - self.at
         self.start += shift
         self._starts = [start + shift for start in self._starts]

@@ -67,6 +67,11 @@ class Ledger:
         self.tokens[self._index[:n], self.steps[:n]] = tokens
         self.steps[:n] += 1
 
+    def last(self, new: int) -> np.ndarray:
+        """The newest token of each row from `new` on."""
+        here = slice(new, len(self.rows))
+        return np.asarray(self.tokens[self._index[here], self.steps[here] - 1])
+
     def written(self, row: int) -> list[int]:
         """All tokens of a row so far."""
         ids: list[int] = self.tokens[row, : self.steps[row]].tolist()

@@ -70,6 +70,14 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
 
 
+def release() -> None:
+    """Gives cached GPU memory back to the device; without a GPU there is nothing to do."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def _check(options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if name not in OPTIONS:

@@ -38,10 +38,14 @@ def revision_of(path: Path) -> str:
         UserError: the folder is missing or holds no weights.
     """
     if not path.is_dir():
-        raise UserError(f"there is no model folder {path}: name a folder with config.json, weights and tokenizer files.")
+        raise UserError(
+            f"there is no model folder {path}: name a folder with config.json, weights and tokenizer files."
+        )
     files = sorted({file for pattern in IDENTITY for file in path.glob(pattern)})
     if not any(file.match(pattern) for file in files for pattern in WEIGHTS):
-        raise UserError(f"the folder {path} holds no model weights ({', '.join(WEIGHTS)}): the download may be incomplete.")
+        raise UserError(
+            f"the folder {path} holds no model weights ({', '.join(WEIGHTS)}): the download may be incomplete."
+        )
     parts = [[file.name, _digest(file)] for file in files]
     if (path / "adapter_config.json").is_file():
         parts.append(["base", revision_of(adapter_base(path))])

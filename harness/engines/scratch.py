@@ -50,13 +50,20 @@ def build(
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers.utils.logging import disable_progress_bar
 
     if hidden % heads or hidden // heads % 2:
-        raise UserError(f"hidden {hidden} over {heads} heads gives no even width per head: choose hidden as heads x 32, say.")
+        raise UserError(
+            f"hidden {hidden} over {heads} heads gives no even width per head: choose hidden as heads x 32, say."
+        )
     if vocab < BYTES + len(SPECIAL):
-        raise UserError(f"vocab {vocab} is too small: {BYTES} bytes and {len(SPECIAL)} special tokens are always in it.")
+        raise UserError(
+            f"vocab {vocab} is too small: {BYTES} bytes and {len(SPECIAL)} special tokens are always in it."
+        )
     trained = train_tokenizer(texts, vocab)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained, eos_token=END_TURN, pad_token=PAD, model_max_length=context)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained, eos_token=END_TURN, pad_token=PAD, model_max_length=context
+    )
     tokenizer.chat_template = CHATML
     config = LlamaConfig(
         vocab_size=trained.get_vocab_size(),
@@ -73,6 +80,7 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
+    disable_progress_bar()
     out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -89,7 +97,9 @@ def train_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
     stream = iter(texts)
     first = next((text for text in stream if text), None)
     if first is None:
-        raise UserError("the scratch model's tokenizer has no text to learn from: the pool that it is trained on is empty.")
+        raise UserError(
+            "the scratch model's tokenizer has no text to learn from: the pool that it is trained on is empty."
+        )
     tokenizer = Tokenizer(models.BPE())
     splits = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splits)

@@ -40,7 +40,9 @@ class StopTexts:
         if not self._pieces:
             known = min(len(self._tokenizer), self._size)
             ids = [[index] for index in range(known)]
-            self._pieces = self._tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            self._pieces = self._tokenizer.batch_decode(
+                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
             self._pieces += [""] * (self._size - known)
         return self._pieces
 

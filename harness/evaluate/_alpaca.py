@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,9 @@ def length_controlled(
         file = Path(folder) / "df_gamed.csv"
         table.to_csv(file, index=False)
         _check(annotations, table)
-        frame = pd.DataFrame([_row(a) for a in annotations], index=pd.Index([a.index for a in annotations], name="index"))
+        frame = pd.DataFrame(
+            [_row(a) for a in annotations], index=pd.Index([a.index for a in annotations], name="index")
+        )
         original = glm_winrate.hf_hub_download
         glm_winrate.hf_hub_download = lambda **_: str(file)
         try:
@@ -105,7 +107,9 @@ def _check(annotations: Sequence[Annotation], table: Any) -> None:
     known = set(table["index"])
     unknown = [a.index for a in annotations if a.index not in known]
     if unknown:
-        raise UserError(f"instruction {unknown[0]} has no difficulty: the difficulties are of another set of instructions")
+        raise UserError(
+            f"instruction {unknown[0]} has no difficulty: the difficulties are of another set of instructions"
+        )
 
 
 @contextmanager
@@ -118,5 +122,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         root.setLevel(level)
-
-

@@ -68,7 +68,9 @@ def required(judge: Judge | None, suite: str, advice: str) -> Judge:
         UserError: there is none.
     """
     if judge is None:
-        raise UserError(f"suite {suite!r} needs a judge, but the experiment binds none: add `judge: {advice}` under `models:`")
+        raise UserError(
+            f"suite {suite!r} needs a judge, but the experiment binds none: add `judge: {advice}` under `models:`"
+        )
     return judge
 
 

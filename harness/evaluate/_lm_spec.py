@@ -45,7 +45,7 @@ def task_file(task: str) -> Path:
     if task.endswith((".yaml", ".yml")):
         return locate(task, "task")
     root = _tasks_root()
-    first = [root / task / f"{task}.yaml", root / task.split("_")[0] / f"{task}.yaml"]
+    first = [root / task / f"{task}.yaml", root / task.partition("_")[0] / f"{task}.yaml"]
     found = next((path for path in first if path.is_file() and _names(path, task)), None) or _search(root, task)
     if found is None:
         raise UserError(
@@ -138,5 +138,5 @@ def _names(path: Path, task: str) -> bool:
 @lru_cache(maxsize=64)
 def _search(root: Path, task: str) -> Path | None:
     """Looks through all tasks; file names that hold the name's first part come first, because most do."""
-    files = sorted(root.rglob("*.yaml"), key=lambda p: (task.split("_")[0] not in p.as_posix(), p))
+    files = sorted(root.rglob("*.yaml"), key=lambda p: (task.partition("_")[0] not in p.as_posix(), p))
     return next((path for path in files if _names(path, task)), None)

@@ -23,7 +23,9 @@ def part(rows: Sequence[T], ids: Sequence[str], split: str, dev: float | None, l
         UserError: the suite has no such split, or the split is empty.
     """
     if split not in names(dev):
-        raise UserError(f"this suite has no {split!r} split; its splits: {', '.join(names(dev))}. `dev: 20%` sets one apart")
+        raise UserError(
+            f"this suite has no {split!r} split; its splits: {', '.join(names(dev))}. `dev: 20%` sets one apart"
+        )
     if limit is not None and not rows[:limit]:
         raise UserError("the suite's file has no rows")
     chosen = list(zip(ids, rows, strict=True))[:limit]

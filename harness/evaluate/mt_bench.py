@@ -36,12 +36,15 @@ class MTBench(Suite):
     """Questions from a file in FastChat's form; single-answer grading, one grade per turn.
 
     The score is the mean over both turns of all questions, as FastChat prints it. A verdict without a readable grade is
-    missing. Reference answers (math, reasoning and coding) go to the judge where the file has them.
+    missing. Reference answers go to the judge for the questions that `reference_path` has (math, reasoning and coding in
+    FastChat's file); the `reference` that some questions carry themselves is not used, as in FastChat.
     """
 
     name: ClassVar[str] = "mt_bench"
 
-    path: FilePath = runtime(description="FastChat's question.jsonl: question_id, category, turns, reference; gzip too.")
+    path: FilePath = runtime(
+        description="FastChat's question.jsonl: question_id, category, turns; gzip too."
+    )
     sha256: str | None = runtime(None, description="Expected SHA-256 of the file's unpacked content.")
     reference_path: FilePath | None = runtime(None, description="Reference answers in FastChat's form, by question_id.")
     reference_sha256: str | None = runtime(None, description="Expected SHA-256 of that file's unpacked content.")
@@ -92,9 +95,7 @@ class MTBench(Suite):
     def answer(self, item: EvalItem, context: Context) -> Generator[Sequence[Request], Sequence[Reply], Answer]:
         """Asks both turns, at the temperature of the question's category."""
         usual = TEMPERATURES.get(item.category, OTHER_TEMPERATURE)
-        sampling = Sampling(
-            max_tokens=self.max_tokens, temperature=self.temperatures.get(item.category, usual)
-        )
+        sampling = Sampling(max_tokens=self.max_tokens, temperature=self.temperatures.get(item.category, usual))
         return (yield from converse(item, self.name, sampling))
 
     def needs_judge(self) -> bool:
@@ -126,7 +127,9 @@ class MTBench(Suite):
         try:
             return {row["question_id"]: tuple(row["choices"][0]["turns"]) for row in rows}
         except (KeyError, IndexError, TypeError) as error:
-            raise UserError(f"{self.reference_path} is not in FastChat's form for answers: {error!r} is missing") from error
+            raise UserError(
+                f"{self.reference_path} is not in FastChat's form for answers: {error!r} is missing"
+            ) from error
 
 
 def subset_notes(limit: int | None, dev: float | None) -> tuple[str, ...]:
@@ -139,13 +142,14 @@ def subset_notes(limit: int | None, dev: float | None) -> tuple[str, ...]:
 def _item(row: Mapping[str, Any], references: Mapping[Any, tuple[str, ...]], index: int, path: str) -> EvalItem:
     name, turns = row.get("question_id"), row.get("turns")
     if name is None or not isinstance(turns, list) or not turns or not all(isinstance(t, str) for t in turns):
-        raise UserError(f"{path}, question {index}: it needs `question_id` and `turns`, a list of texts (FastChat's form)")
-    own = row.get("reference") or ()
+        raise UserError(
+            f"{path}, question {index}: it needs `question_id` and `turns`, a list of texts (FastChat's form)"
+        )
     return EvalItem(
         id=f"mt_bench/{name}",
         turns=tuple(turns),
         category=str(row.get("category", "")),
         cluster=f"mt_bench/{name}",
-        reference=references.get(name, tuple(own)),
+        reference=references.get(name, ()),
         data=source_data(name),
     )

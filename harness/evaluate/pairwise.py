@@ -45,11 +45,13 @@ class Pairwise(Suite):
     name: ClassVar[str] = "pairwise"
     grading_options: ClassVar[tuple[str, ...]] = ("orders", "difficulty_path", "regulariser_path")
 
-    path: FilePath = runtime(description="Instructions and reference outputs in alpaca-eval's form (model_outputs.json).")
+    path: FilePath = runtime(
+        description="Instructions and reference outputs in alpaca-eval's form (model_outputs.json)."
+    )
     sha256: str | None = runtime(None, description="Expected SHA-256 of the file's unpacked content.")
     orders: Literal["one", "both"] = identity(
         "both",
-        description="Show each pair in one order, random but fixed per instruction (AlpacaEval), or in both and average.",
+        description="Show each pair once, in an order fixed by its instruction (AlpacaEval), or in both and average.",
     )
     max_tokens: int = identity(2048, ge=1, description="Length limit of an answer.", unit="tokens")
     temperature: float = identity(0.0, ge=0, description="Sampling temperature of the answers.")
@@ -98,7 +100,9 @@ class Pairwise(Suite):
 
     def answer(self, item: EvalItem, context: Context) -> Generator[Sequence[Request], Sequence[Reply], Answer]:
         """Asks the instruction."""
-        return (yield from converse(item, self.name, Sampling(max_tokens=self.max_tokens, temperature=self.temperature)))
+        return (
+            yield from converse(item, self.name, Sampling(max_tokens=self.max_tokens, temperature=self.temperature))
+        )
 
     def needs_judge(self) -> bool:
         """True: preferences are the judge's."""

@@ -32,7 +32,7 @@ Count = int | Mapping[str, int]
 
 
 class Pocket(Suite):
-    """Questions of the embedded world, in GSM8K's form (math, one turn) and in MT-Bench's (eight categories, two turns).
+    """Questions of the embedded world: GSM8K's form (math, one turn) and MT-Bench's (eight categories, two turns).
 
     `accuracy` is checked against the known truth: right and in the asked form. `score` (1 to 10) is the judge's.
     The test and dev splits use disjoint question texts, and neither is in any pocket pool but as a planted leak.
@@ -84,7 +84,9 @@ class Pocket(Suite):
 
     def answer(self, item: EvalItem, context: Context) -> Generator[Sequence[Request], Sequence[Reply], Answer]:
         """Asks the turns in order."""
-        return (yield from converse(item, self.name, Sampling(max_tokens=self.max_tokens, temperature=self.temperature)))
+        return (
+            yield from converse(item, self.name, Sampling(max_tokens=self.max_tokens, temperature=self.temperature))
+        )
 
     def needs_judge(self) -> bool:
         """True: `score` is the judge's."""
@@ -114,11 +116,11 @@ class Pocket(Suite):
         if unknown:
             raise UserError(f"pocket suite: no category {unknown[0]!r}; the categories: {', '.join(world.CATEGORIES)}")
         if self.categories and not isinstance(count, int):
-            raise UserError("pocket suite: `categories` and counts per category exclude each other: drop one of the two")
+            raise UserError(
+                "pocket suite: `categories` and counts per category exclude each other: drop one of the two"
+            )
         if min([count] if isinstance(count, int) else [*count.values(), 0 if not count else 1]) < 1:
             raise UserError("pocket suite: a count of items must be at least 1")
-
-
 
 
 def _world() -> ModuleType:

@@ -14,7 +14,7 @@ from harness.judges._tasks import order_of, truth
 class Oracle(Judge):
     """Scores an answer 1 to 10 against the known truth: 10 is right and in the asked form.
 
-    Only for the pocket world's questions. It is a program, not a reader, so it can never satisfy a gate on a real suite.
+    Only for the pocket world's questions. It is a program, no reader, so it can never satisfy a gate on a real suite.
     """
 
     name: ClassVar[str] = "oracle"

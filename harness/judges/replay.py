@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from harness.blocks.base import identity, runtime
+from harness.blocks.base import runtime
 from harness.blocks.kinds import Answer, Context, EvalItem, Judge, Reply, Request, Verdict
 from harness.errors import UserError
 from harness.judges._tasks import order_of, source_id
@@ -49,7 +49,11 @@ def _preference(row: Mapping[str, Any] | None, item: EvalItem) -> Verdict:
     if row["output_1"] != item.reference[0]:
         return _missing("the recorded verdict is against another reference")
     completion = row.get("raw_completion") or {}
-    raw, tokens = (completion.get("text") or "", completion.get("total_tokens") or 0) if isinstance(completion, dict) else (str(completion), 0)
+    raw, tokens = (
+        (completion.get("text") or "", completion.get("total_tokens") or 0)
+        if isinstance(completion, dict)
+        else (str(completion), 0)
+    )
     value = row.get("preference")
     if value is None:
         return _missing("the recorded verdict has no preference", raw)
@@ -75,7 +79,7 @@ def _missing(reason: str, raw: str = "") -> Verdict:
 
 @lru_cache(maxsize=8)
 def _table(path: str, checksum: str) -> dict[tuple[Any, Any], dict[str, Any]]:
-    """Rows by (instruction, output) or by (question id, 0-based turn); the checksum makes a changed file another one."""
+    """Rows by (instruction, output) or by (question id, 0-based turn); `checksum` makes a changed file a new one."""
     rows = datafile.rows(path, "path")
     if rows and {"instruction", "output_1", "output_2"} <= rows[0].keys():
         return {(row["instruction"], row["output_2"]): row for row in rows}

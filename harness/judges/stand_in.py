@@ -1,6 +1,6 @@
 """A program that stands where a judge model would, so that real data can go through every stage without one.
 
-Its figures say nothing about quality. They are deterministic, cheap and not constant, which is all that a dry run needs.
+Its figures say nothing about quality. They are deterministic, cheap and not constant: all a dry run needs.
 """
 
 from __future__ import annotations

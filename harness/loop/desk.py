@@ -43,8 +43,9 @@ class Engines:
         while len(self._open) >= self._keep:
             self._open.popitem(last=False)[1].close()
         with timer("import"):
-            import harness.engines.transformers  # noqa: F401
-        from harness.engines import open_engine
+            from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401 - the slow part of opening
+
+            from harness.engines import open_engine
 
         with timer("open"):
             self._open[name] = open_engine(spec, threads=self._threads)
@@ -57,6 +58,8 @@ class Engines:
             raise UserError(f"model {spec.name!r} has no folder, so its chat template is not known here")
         if str(spec.path) not in self._chats:
             with timer("import"):
+                from transformers import AutoTokenizer  # noqa: F401 - the slow part of opening
+
                 from harness.records.chat import ChatFormat
             with timer("open"):
                 self._chats[str(spec.path)] = ChatFormat.from_folder(spec.path)

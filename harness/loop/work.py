@@ -226,7 +226,7 @@ def _finetune(job: Job) -> Result:
     stage, block = job.stage, cast(kinds.Trainer, job.stage.block)
     models = {option: located(job.store, stage.models[role]).path for option, role in stage.roles.items()}
     with job.timer("import"):
-        import trl  # noqa: F401
+        from trl import DPOTrainer, SFTTrainer  # noqa: F401 - the slow part of starting a training
     (job.folder / "checkpoints").mkdir(exist_ok=True)
     context = kinds.TrainContext(
         start=_path(models["start"], stage),

@@ -109,10 +109,11 @@ def _work(connection: Connection, stage: Stage, store: Store, engines: Engines, 
     from harness.loop.work import Job, run
 
     timer = Timer()
-    with timer("import"):
-        import torch
+    if stage.models or stage.action == "scratch":
+        with timer("import"):
+            import torch
 
-        torch.set_num_threads(setup.threads)
+            torch.set_num_threads(setup.threads)
 
     def progress(done: int, total: int) -> None:
         connection.send(("progress", stage.key, done, total))

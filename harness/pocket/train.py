@@ -13,106 +13,19 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from harness.pocket.chats import Chat, chat
+from harness.pocket.batches import Row, batches, document_row, tensors
 from harness.pocket.documents import document
+from harness.pocket.shape import SHAPES, export, new_model
 
 if TYPE_CHECKING:
     import torch
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM
 
-Row = tuple[list[int], list[int]]
-BATCH_TOKENS = 4096
-_POOL = 768  # rows that are drawn together, sorted by length and cut into batches: little padding
 _WARMUP_STEPS = 100
-_IGNORED = -100
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Size of a model."""
-
-    hidden: int
-    layers: int
-    heads: int
-    feed_forward: int
-
-
-SHAPES = {"base": Shape(128, 5, 4, 288), "chat": Shape(128, 6, 4, 320)}
-
-
-def new_model(name: str, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """An untrained model of the given shape, with seeded weights."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    shape = SHAPES[name]
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads,
-        intermediate_size=shape.feed_forward,
-        max_position_embeddings=512,
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return LlamaForCausalLM(config)
-
-
-def chat_row(conversation: Chat, tokenizer: PreTrainedTokenizerFast) -> Row:
-    """Token ids and labels of a chat: the chat template's tokens; user turns are ignored unless they train."""
-    ids: list[int] = [tokenizer.bos_token_id]
-    labels: list[int] = [_IGNORED]
-    for message in conversation.messages:
-        role = tokenizer.convert_tokens_to_ids(f"<|{message['role']}|>")
-        text = [*tokenizer(message["content"], add_special_tokens=False).input_ids, tokenizer.eos_token_id]
-        learn = conversation.learn_user or message["role"] == "assistant"
-        ids += [role, *text]
-        labels += [role if conversation.learn_user else _IGNORED, *(text if learn else [_IGNORED] * len(text))]
-    return ids, labels
-
-
-def document_row(text: str, tokenizer: PreTrainedTokenizerFast) -> Row:
-    """Token ids and labels of a plain document: `<s>` text and the end token, all of which trains."""
-    ids = [tokenizer.bos_token_id, *tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
-    return ids, ids
-
-
-def batches(name: str, rng: Random, tokenizer: PreTrainedTokenizerFast) -> Iterator[list[list[Row]]]:
-    """Endless pools of batches of about `BATCH_TOKENS` tokens; rows of a batch have like lengths."""
-    while True:
-        if name == "chat":
-            rows = [chat_row(chat(rng), tokenizer) for _ in range(_POOL)]
-        else:
-            rows = [document_row(document(rng), tokenizer) for _ in range(_POOL)]
-        rows.sort(key=lambda row: len(row[0]))
-        pool: list[list[Row]] = [[]]
-        for row in rows:
-            if len(row[0]) * (len(pool[-1]) + 1) > BATCH_TOKENS:
-                pool.append([])
-            pool[-1].append(row)
-        rng.shuffle(pool)
-        yield pool
-
-
-def _tensors(batch: list[Row], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    import torch
-
-    width = max(len(ids) for ids, _ in batch)
-    ids = torch.tensor([ids + [pad] * (width - len(ids)) for ids, _ in batch])
-    labels = torch.tensor([labels + [_IGNORED] * (width - len(labels)) for _, labels in batch])
-    return ids, labels
 
 
 def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
@@ -156,7 +69,7 @@ class Run:
         """One optimizer step; returns the mean loss per trained token."""
         import torch
 
-        ids, labels = _tensors(batch, self.tokenizer.pad_token_id)
+        ids, labels = tensors(batch, self.tokenizer.pad_token_id)
         scale = rate(self.step, self.seen, self.tokens)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -223,34 +136,13 @@ class Run:
 
         if self.name == "base":
             rows = [document_row(document(Random(f"dev/{i}"), "dev"), self.tokenizer) for i in range(128)]
-            return {"dev_loss": held_out_loss(self.model, _tensors(rows, self.tokenizer.pad_token_id))}
+            return {"dev_loss": held_out_loss(self.model, tensors(rows, self.tokenizer.pad_token_id))}
         return exact_by_family(self.model, self.tokenizer, "dev", 16)
 
     def _log(self, **figures: float) -> None:
         line = {"step": self.step, "seen": self.seen, "seconds": round(time.monotonic() - self.started)}
         sys.stdout.write(json.dumps({**line, **{key: round(value, 4) for key, value in figures.items()}}) + "\n")
         sys.stdout.flush()
-
-
-def export(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write a model folder that `from_pretrained` reads; every file is replaced as a whole."""
-    import tempfile
-
-    from transformers import GenerationConfig
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        model.generation_config = GenerationConfig(
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            max_new_tokens=96,
-            do_sample=False,
-        )
-        model.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-        for file in sorted(Path(scratch).iterdir()):
-            os.replace(file, folder / file.name)
 
 
 def main() -> None:

@@ -81,7 +81,9 @@ class ChatFormat:
         text = self._text([*opening, {"role": "user", "content": _USER}], False)
         cut = text.rfind(_USER)
         if cut < 0:
-            raise UserError(f"the chat template of {self.name} does not write the user's text: no user turn can be sampled.")
+            raise UserError(
+                f"the chat template of {self.name} does not write the user's text: no user turn can be sampled."
+            )
         pieces = self._pieces(text)
         count = next((at for at, (_, _, end) in enumerate(pieces) if end > cut), len(pieces))
         return tuple(piece[0] for piece in pieces[:count])
@@ -96,7 +98,9 @@ class ChatFormat:
         spans = self._marked(messages) if _MARKERS.search(self.template) else self._located(messages, text)
         spans = [(start, self._through_end_token(text, end)) for start, end in spans]
         pieces = self._pieces(text)
-        flags = (int(any(start < end and first < end and last > start for first, last in spans)) for _, start, end in pieces)
+        flags = (
+            int(any(start < end and first < end and last > start for first, last in spans)) for _, start, end in pieces
+        )
         return tuple(piece[0] for piece in pieces), tuple(flags)
 
     def encode(self, text: str, special: bool = False) -> tuple[int, ...]:
@@ -172,7 +176,9 @@ class ChatFormat:
         """Tokens with their spans; a BOS that the tokenizer would add is added once, doubled ones become one."""
         if self.tokenizer.is_fast:
             encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-            pieces = [(token, *span) for token, span in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)]
+            pieces = [
+                (token, *span) for token, span in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+            ]
         else:
             pieces = _spans_of(self.tokenizer, text)
         if self.bos is None:

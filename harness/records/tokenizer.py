@@ -30,7 +30,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
     home = tokenizer_home(folder)
     if not home.is_dir():
-        raise UserError(f"there is no model folder {home}: name a folder with config.json, weights and tokenizer files.")
+        raise UserError(
+            f"there is no model folder {home}: name a folder with config.json, weights and tokenizer files."
+        )
     try:
         loaded = AutoTokenizer.from_pretrained(str(home), trust_remote_code=False, local_files_only=True)
         if _agrees(loaded, home / "tokenizer.json"):

@@ -1,0 +1,29 @@
+"""Statistics of paired experiments: intervals, differences, tests, ties, power, the gate's rule. Stands alone."""
+
+from harness.stats.estimate import ALPHA, CONFIDENCE, MIN_RUNS, Difference, Estimate, Noise
+from harness.stats.exact import holm, paired_test
+from harness.stats.groups import tie_groups
+from harness.stats.paired import difference
+from harness.stats.power import Settle, detectable, settle
+from harness.stats.score import score
+from harness.stats.verdict import Rates, error_rates, non_inferior
+
+__all__ = [
+    "ALPHA",
+    "CONFIDENCE",
+    "MIN_RUNS",
+    "Difference",
+    "Estimate",
+    "Noise",
+    "Rates",
+    "Settle",
+    "detectable",
+    "difference",
+    "error_rates",
+    "holm",
+    "non_inferior",
+    "paired_test",
+    "score",
+    "settle",
+    "tie_groups",
+]

@@ -8,7 +8,7 @@ from typing import Any
 CONFIDENCE = 0.95
 ALPHA = 0.05
 MIN_RUNS = 3
-"""Training seeds from which on their noise counts as a random effect. Below, a result speaks of its checkpoints only."""
+"""Training seeds from which on their noise is a random effect. Below, a result speaks of its checkpoints only."""
 
 
 @dataclass(frozen=True, kw_only=True)

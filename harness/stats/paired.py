@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.errors import CannotTell
-from harness.stats._values import Bounds, Clusters, as_runs, bounds_of, filled, is_binary, joined, over_repeats, present_mean
+from harness.stats._values import (
+    Bounds,
+    Clusters,
+    as_runs,
+    bounds_of,
+    filled,
+    is_binary,
+    joined,
+    over_repeats,
+    present_mean,
+)
 from harness.stats.estimate import CONFIDENCE, Difference
 from harness.stats.spread import half_width, p_value, spread
 
@@ -54,10 +64,9 @@ def difference(
     low, high = bounds_of(bounds, a, b)
     binary = is_binary(bounds, a, b)
     width = high - low if bounds is not None else 0.0
+    cases = [a - b]
     if gaps.any():
-        cases = (filled(a, low) - filled(b, high), filled(a, high) - filled(b, low))
-    else:
-        cases = (a - b,)
+        cases = [filled(a, low) - filled(b, high), filled(a, high) - filled(b, low)]
     ends = [_result(joined(case, clusters), width, binary, 1 - confidence) for case in cases]
     middle = a - b if not gaps.any() else present_mean(a) - present_mean(b)
     value = float(middle.mean())

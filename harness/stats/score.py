@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.errors import CannotTell
-from harness.stats._values import Bounds, Clusters, as_runs, bounds_of, filled, is_binary, joined, over_repeats, present_mean
+from harness.stats._values import (
+    Bounds,
+    Clusters,
+    as_runs,
+    bounds_of,
+    filled,
+    is_binary,
+    joined,
+    over_repeats,
+    present_mean,
+)
 from harness.stats.estimate import CONFIDENCE, Estimate
 from harness.stats.spread import Spread, half_width, quantile, spread
 
@@ -84,9 +94,7 @@ def interval(
     return _wilson(of, alpha, bounds, size=values.shape[-1] * values.shape[-2], binary=binary, plain=plain)
 
 
-def _wilson(
-    of: Spread, alpha: float, bounds: Bounds, *, size: int, binary: bool, plain: bool
-) -> tuple[Floats, Floats]:
+def _wilson(of: Spread, alpha: float, bounds: Bounds, *, size: int, binary: bool, plain: bool) -> tuple[Floats, Floats]:
     """Wilson's interval on bounds, with the sample size that explains the variance. `size`: number of grades."""
     import numpy as np
     from scipy.special import ndtri

@@ -63,7 +63,12 @@ class Spread:
         rest = float(self.rest) if self.runs > 1 else 0.0
         units = float(self.units)
         return Noise(
-            persistent=max(0.0, units - rest), residual=min(rest, units), seed=seed, judge=judge, n=self.n, runs=self.runs
+            persistent=max(0.0, units - rest),
+            residual=min(rest, units),
+            seed=seed,
+            judge=judge,
+            n=self.n,
+            runs=self.runs,
         )
 
 
@@ -91,7 +96,7 @@ def quantile(alpha: Floats | float, freedom: float) -> Floats:
 
 
 def half_width(of: Spread, alpha: Floats | float, floor: Floats | float = 0.0) -> Floats:
-    """Half of the 1 - alpha interval. `floor` is added to the variance of units (small-sample term of a binary metric)."""
+    """Half of the 1 - alpha interval. `floor` is added to the variance of units (see `paired.small_sample`)."""
     import numpy as np
 
     square = quantile(alpha, of.n - 1) ** 2 * (of.units + floor)
@@ -101,7 +106,7 @@ def half_width(of: Spread, alpha: Floats | float, floor: Floats | float = 0.0) -
 
 
 def p_value(of: Spread, floor: Floats | float = 0.0) -> Floats:
-    """The alpha at which the interval around the mean touches 0, found by bisection; 1 where mean and width are both 0."""
+    """The alpha at which the interval around the mean touches 0, found by bisection; 1 where the mean is 0."""
     import numpy as np
 
     distance = np.abs(of.mean)

@@ -58,7 +58,7 @@ class MetricInfo:
     """A metric of a suite, as `harness.blocks.kinds.Metric`."""
 
     name: str
-    binary: bool = False
+    unit: str = "share"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def _suite(name: str, raw: Mapping[str, Any]) -> SuiteInfo:
         name=name,
         version=str(raw["version"]),
         label=raw["label"],
-        metrics=tuple(MetricInfo(name=m["name"], binary=m["binary"]) for m in raw["metrics"]),
+        metrics=tuple(MetricInfo(name=m["name"], unit=m["unit"]) for m in raw["metrics"]),
         headline=raw["headline"],
         items=raw["items"],
     )

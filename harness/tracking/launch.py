@@ -69,7 +69,6 @@ def drain(sink: Sink, timeout: float = 60.0) -> Outcome:
     process = sink.process
     if process is None:
         return Outcome(ok=True)
-    assert process.stdin is not None
     try:
         process.communicate(b".", timeout)
     except subprocess.TimeoutExpired:
@@ -77,8 +76,8 @@ def drain(sink: Sink, timeout: float = 60.0) -> Outcome:
         process.wait()
         return Outcome(
             ok=False,
-            message=f"MLflow was still being written after {timeout:.0f} s and was left there. The results are complete "
-            "and safe; run the same command again to write the rest.",
+            message=f"MLflow was still being written after {timeout:.0f} s and was left there. The results are "
+            "complete and safe; run the same command again to write the rest.",
         )
     code = process.returncode
     return Outcome(ok=True) if code == 0 else Outcome(ok=False, message=_said(sink, code))

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.tracking.grid import SuiteInfo
+from harness.errors import CannotTell
+from harness.tracking.grid import MetricInfo, SuiteInfo
 
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_\-. :/]+")
 _NOT_CURVES = frozenset({"step", "epoch", "num_tokens", "total_flos"})
@@ -50,7 +51,7 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
 
 def milliseconds(manifest: Mapping[str, Any]) -> int:
     """When an artifact was committed."""
-    return round(manifest["created"] * 1000)
+    return round(float(manifest["created"]) * 1000)
 
 
 def bounded(key: str, value: float | None, low: float | None, high: float | None, time: int, step: int) -> list[Point]:
@@ -80,7 +81,7 @@ def scores(
     for category, rows in groups.items():
         for metric in suite.metrics:
             name = safe(f"{split}/{suite.name}/{metric.name}" + (f":{category}" if category else ""))
-            points += list(_metric(name, metric.name, metric.binary, rows, time, step))
+            points += list(_metric(name, metric, rows, time, step))
     names = {metric.name for metric in suite.metrics}
     for name, value in (manifest.get("report") or {}).items():
         if name not in names:
@@ -95,16 +96,26 @@ def _by_category(grades: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[
     return dict(sorted(groups.items())) if len(groups) > 1 else {}
 
 
-def _metric(
-    key: str, metric: str, binary: bool, rows: Sequence[Mapping[str, Any]], time: int, step: int
-) -> Iterator[Point]:
-    measured = [(row["values"].get(metric), row["cluster"]) for row in rows]
-    values = [(value, cluster) for value, cluster in measured if value is not None and math.isfinite(value)]
+def _metric(key: str, metric: MetricInfo, rows: Sequence[Mapping[str, Any]], time: int, step: int) -> Iterator[Point]:
+    given = [row["values"].get(metric.name) for row in rows]
+    values = [math.nan if value is None or not math.isfinite(value) else value for value in given]
+    missing = sum(math.isnan(value) for value in values)
     yield Point(f"{key}.n", len(values), time, step)
-    yield Point(f"{key}.missing", len(rows) - len(values), time, step)
-    if values:
-        low, high = interval([v for v, _ in values], [c for _, c in values], binary)
-        yield from bounded(key, sum(v for v, _ in values) / len(values), low, high, time, step)
+    yield Point(f"{key}.missing", missing, time, step)
+    if missing < len(values):
+        mean = math.fsum(value for value in values if not math.isnan(value)) / (len(values) - missing)
+        yield from bounded(key, mean, *_interval(values, [row["cluster"] for row in rows], metric.unit), time, step)
+
+
+def _interval(values: Sequence[float], clusters: Sequence[str], unit: str) -> tuple[float | None, float | None]:
+    """The interval of one checkpoint's score; unknown where one item, in a unit without bounds, is all there is."""
+    from harness.stats.score import score
+
+    try:
+        estimate = score(values, clusters=clusters, bounds=(0.0, 1.0) if unit == "share" else None)
+    except CannotTell:
+        return None, None
+    return estimate.low, estimate.high
 
 
 def rows(step_name: str, iteration: int, manifest: Mapping[str, Any]) -> list[Point]:

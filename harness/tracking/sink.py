@@ -99,7 +99,9 @@ def _planned(home: Home, experiment: str, plan_key: str, wait: Wait) -> Grid:
 
 
 def _alone(home: Home, experiment: str) -> contextlib.AbstractContextManager[None]:
-    return lease(home.locks, f"mlflow-{experiment}".replace("/", "-"), f"MLflow's view of experiment {experiment}", timeout=30)
+    return lease(
+        home.locks, f"mlflow-{experiment}".replace("/", "-"), f"MLflow's view of experiment {experiment}", timeout=30
+    )
 
 
 def _stdin(seconds: float) -> bool:
@@ -129,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LoopbenchError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except Exception:  # noqa: BLE001  (the border of the process: everything is shown, and the code says that it is a bug)
+    except Exception:  # noqa: BLE001  the border of the process: shown whole, and the code says bug
         traceback.print_exc()
         return EXIT_INTERNAL
     return EXIT_OK

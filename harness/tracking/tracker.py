@@ -84,7 +84,8 @@ class Tracker:
             if found is not None and found.lifecycle_stage == "deleted":
                 raise UserError(
                     f"experiment {name} was deleted in MLflow and is in its trash, so nothing can be logged to it: "
-                    f"restore it (mlflow experiments restore -x {found.experiment_id}) or remove it for good (mlflow gc)"
+                    f"restore it (mlflow experiments restore -x {found.experiment_id}) or remove it for good "
+                    "(mlflow gc)"
                 )
             if found is not None:
                 return cls(client, found.experiment_id, plan)
@@ -141,11 +142,9 @@ class Tracker:
         run.status = status
 
     def _find(self, plan: str) -> Iterator[Any]:
-        token = None
+        wanted, order, token = f"tags.`{PLAN}` = '{plan}'", ["attributes.start_time DESC"], None
         while True:
-            page = self._client.search_runs(
-                [self._experiment], f"tags.`{PLAN}` = '{plan}'", order_by=["attributes.start_time DESC"], page_token=token
-            )
+            page = self._client.search_runs([self._experiment], wanted, order_by=order, page_token=token)
             yield from page
             token = page.token
             if not token:

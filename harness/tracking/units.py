@@ -154,7 +154,7 @@ def _dataset(grid: Grid, reader: Reader, ref: Ref, context: str) -> DatasetInput
     kind, key = ref
     manifest = reader.manifest(ref)
     digest = manifest["files"].get("rows.parquet") or sha256(manifest["files"])
-    name = grid.stages[key].label.removeprefix("data ") if kind == "data" else f"{kind} {key[:12]}"
+    name = grid.stages[key].label.removeprefix("data ")
     return DatasetInput(name=name, digest=digest, source=f"{kind}/{key}", context=context, rows=manifest.get("rows"))
 
 

@@ -13,7 +13,7 @@ from harness.store.artifacts import Store
 from harness.store.home import Home
 from harness.store.locks import lease
 from harness.tracking.grid import CellInfo, Grid
-from harness.tracking.points import safe
+from harness.tracking.points import milliseconds, safe
 from harness.tracking.summary import Summary
 from harness.tracking.tracker import Identity, Run, Tracker, reached
 from harness.tracking.units import Batch, Reader, Unit, cell_units, untuned_units
@@ -129,7 +129,7 @@ class Writer:
 
     def _ended(self, units: Sequence[Unit]) -> int:
         done = [ref for unit in units for ref in unit.needs if self._reader.done(ref)]
-        return round(max(self._reader.manifest(ref)["created"] for ref in done) * 1000)
+        return max(milliseconds(self._reader.manifest(ref)) for ref in done)
 
 
 def _status(complete: bool, failed: bool) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from harness.pocket import MODELS, model_path
+from harness.pocket.batches import BATCH_TOKENS, batches, chat_row, document_row
 from harness.pocket.chats import chat, message, prompts
 from harness.pocket.documents import document
 from harness.pocket.leaves import write
-from harness.pocket.train import BATCH_TOKENS, Run, batches, chat_row, document_row, rate
+from harness.pocket.train import Run, rate
 from harness.pocket.world import CATEGORIES
 
 KINDS = ("single", "double", "steer", "rate", "critique", "rewrite", "propose")

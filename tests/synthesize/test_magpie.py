@@ -109,9 +109,7 @@ def test_sanitising_keeps_the_raw_text(synthesize: Any) -> None:
 # --- feedback -------------------------------------------------------------------------------------------------------
 def test_feedback_steers_by_a_system_turn_and_tags_the_row(synthesize: Any) -> None:
     prompts = {"steer": "you help with {category} ."}
-    made = synthesize(
-        Magpie(rows=100, focus="feedback"), [], both("why?"), context(feedback=WEAK, prompts=prompts)
-    )
+    made = synthesize(Magpie(rows=100, focus="feedback"), [], both("why?"), context(feedback=WEAK, prompts=prompts))
     systems = Counter(a.messages[0]["content"] for a in made.asked if a.speaker == "user")
     tags = Counter(r.tags["category"] for r in made.rows)
     assert systems == {f"you help with {name} .": n for name, n in tags.items()}
@@ -137,7 +135,11 @@ def test_a_pack_without_steer_is_a_clear_error(synthesize: Any) -> None:
 
 
 def test_weights_follow_weakness_whatever_the_unit() -> None:
-    share = (Weakness(category="a", score=0.2, n=50), Weakness(category="b", score=0.5, n=50), Weakness(category="c", score=0.8, n=50))
+    share = (
+        Weakness(category="a", score=0.2, n=50),
+        Weakness(category="b", score=0.5, n=50),
+        Weakness(category="c", score=0.8, n=50),
+    )
     points = tuple(Weakness(category=w.category, score=10 * w.score, n=w.n) for w in share)
     got = weights(share)
     assert got["a"] > got["b"] > got["c"] > 0

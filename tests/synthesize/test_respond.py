@@ -37,7 +37,7 @@ def test_an_answered_row_keeps_its_prompt_and_carries_its_parents_answer(synthes
     assert new.tags == {"category": "math"}
     assert new.scores == {}, "scores belonged to the other answer"
     assert (new.origin.parents, new.origin.model, new.origin.iteration) == (("a",), "student", 2)
-    assert new.id not in {parent.id}
+    assert new.id != parent.id
 
 
 def test_the_group_of_a_row_without_one_is_its_id(synthesize: Any) -> None:
@@ -45,7 +45,9 @@ def test_the_group_of_a_row_without_one_is_its_id(synthesize: Any) -> None:
 
 
 def test_the_model_sees_the_prompt_alone(synthesize: Any) -> None:
-    made = synthesize(Respond(model="m", temperature=0.7, top_p=0.9, max_tokens="1k"), [row("a", "one?")], lambda ask: "x")
+    made = synthesize(
+        Respond(model="m", temperature=0.7, top_p=0.9, max_tokens="1k"), [row("a", "one?")], lambda ask: "x"
+    )
     (ask,) = made.asked
     assert [m["content"] for m in ask.messages] == ["be brief", "one?"]
     assert (ask.model, ask.speaker) == ("m", "assistant")

@@ -1,0 +1,57 @@
+"""Opens a model by its spec. Importing this module loads no model library."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from harness.engines.base import Embeds, Engine, Generates, ModelSpec, Scores
+from harness.errors import UserError
+
+BUILT_IN = ("transformers",)
+CAPABILITIES = {"transformers": frozenset({"generate", "logprobs", "embed"})}
+
+
+class OpenEngine(Engine, Generates, Scores, Embeds, Protocol):
+    """An engine that can do all that this version knows to ask."""
+
+
+def open_engine(spec: ModelSpec, *, threads: int = 1) -> OpenEngine:
+    """Loads a model and returns its engine; `close` it when done.
+
+    Args:
+        spec: what to open. A folder with a LoRA adapter is merged into its base on loading.
+        threads: CPU threads of the arithmetic (PyTorch keeps this number for the whole process).
+
+    Raises:
+        UserError: the engine is not in this version, or the model cannot be opened; the message says why.
+    """
+    check(spec)
+    from harness.engines.transformers import TransformersEngine
+
+    return TransformersEngine(spec, threads)
+
+
+def check(spec: ModelSpec) -> None:
+    """Refuses, without loading anything, what `open_engine` would refuse.
+
+    Raises:
+        UserError: no such engine in this version, or no model folder there.
+    """
+    if spec.engine == "oracle":
+        raise UserError(
+            f"the model {spec.name} is the oracle, which is no language model: it knows the truth of the pocket tasks and can "
+            f"only judge. Bind it to the role of a judge, and another model to this one."
+        )
+    if spec.engine not in BUILT_IN:
+        raise UserError(
+            f"the model {spec.name} asks for the engine {spec.engine!r}, which is not built into this version; built in: "
+            f"{', '.join(BUILT_IN)}. Write engine: {BUILT_IN[0]} and the folder of the weights."
+        )
+    from harness.engines.loading import check_folder
+
+    check_folder(spec)
+
+
+def capabilities(spec: ModelSpec) -> frozenset[str]:
+    """What the model's engine can be asked (`generate`, `logprobs`, `embed`), without loading it; empty if not built in."""
+    return CAPABILITIES.get(spec.engine, frozenset())

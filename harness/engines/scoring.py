@@ -1,0 +1,134 @@
+"""Log-probabilities and embeddings of given ids, in batches of like length."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from harness.engines.base import LogprobRequest, Logprobs
+from harness.engines.batch import padded
+from harness.engines.lengths import check_scored
+from harness.engines.limits import Limits, out_of_memory, release
+from harness.errors import Transient
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.engines.forward import Forward
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+def logprobs(forward: Forward, limits: Limits, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
+    """One result per request, longest first. Right padding needs no mask: no real token sees what stands behind it.
+
+    Raises:
+        Unservable: a request without tokens, longer than the context, or scored from beyond its end.
+        Transient: one request alone does not fit into memory.
+    """
+    check_scored({r.id: r.ids for r in requests}, {r.id: r.start for r in requests}, forward.context)
+    lengths = [len(r.ids) for r in requests]
+
+    def score(rows: Sequence[int], limits: Limits) -> list[Logprobs]:
+        return _scored(forward, [requests[row] for row in rows], limits.cells)
+
+    for results in _batched(lengths, limits, forward.device, score):
+        yield from results
+
+
+def embed(forward: Forward, limits: Limits, ids: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """Mean of the last hidden states over all tokens of each sequence: float32, shape (len(ids), hidden).
+
+    Raises:
+        Unservable: a sequence without tokens or longer than the context.
+        Transient: one sequence alone does not fit into memory.
+    """
+    names = {str(number): sequence for number, sequence in enumerate(ids)}
+    check_scored(names, {}, forward.context)
+    width = forward.model.config.get_text_config().hidden_size
+    found = np.zeros((len(ids), width), dtype=np.float32)
+
+    def mean(rows: Sequence[int], limits: Limits) -> list[tuple[int, np.ndarray]]:
+        return list(zip(rows, _means(forward, [ids[row] for row in rows]), strict=True))
+
+    for results in _batched([len(sequence) for sequence in ids], limits, forward.device, mean):
+        for row, vector in results:
+            found[row] = vector
+    return found
+
+
+def _batched(
+    lengths: Sequence[int], limits: Limits, device: object, work: Callable[[Sequence[int], Limits], list[Result]]
+) -> Iterator[list[Result]]:
+    """Runs `work` on row numbers, longest first, with as many at once as the token budget takes."""
+    waiting = deque(sorted(range(len(lengths)), key=lambda row: -lengths[row]))
+    while waiting:
+        count = max(1, min(len(waiting), limits.tokens // lengths[waiting[0]]))
+        rows = [waiting[at] for at in range(count)]
+        try:
+            results = work(rows, limits)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if (less := limits.halved()) is None or count == 1:
+                raise Transient(
+                    f"{lengths[rows[0]]} tokens alone do not fit into the memory of {device}: {error}"
+                ) from error
+            log.warning("out of memory on %s scoring %d rows at once; going on with fewer", device, count)
+            limits = less
+            release()
+            continue
+        for _ in rows:
+            waiting.popleft()
+        yield results
+
+
+def _scored(forward: Forward, requests: Sequence[LogprobRequest], cells: int) -> list[Logprobs]:
+    """Vocabulary logits exist only at scored positions, and only for `cells` of them at a time."""
+    import torch
+
+    spans = [range(max(1, request.start), len(request.ids)) for request in requests]
+    rows = np.repeat(np.arange(len(requests)), [len(span) for span in spans])
+    at = np.concatenate([np.arange(span.start - 1, max(span.start, span.stop) - 1) for span in spans])
+    targets = np.concatenate(
+        [np.asarray(r.ids[s.start : s.stop], dtype=np.int64) for r, s in zip(requests, spans, strict=True)]
+    )
+    if len(targets) == 0:
+        empty = np.zeros(0, dtype=np.float32)
+        return [Logprobs(request_id=r.id, values=empty, greedy=empty.astype(bool)) for r in requests]
+    with torch.inference_mode():
+        values, greedy = _gathered(forward, [r.ids for r in requests], rows, at, targets, cells)
+    ends = np.cumsum([len(span) for span in spans])[:-1]
+    parts = zip(requests, np.split(values, ends), np.split(greedy, ends), strict=True)
+    return [Logprobs(request_id=r.id, values=v, greedy=g) for r, v, g in parts]
+
+
+def _gathered(
+    forward: Forward, ids: Sequence[Sequence[int]], rows: np.ndarray, at: np.ndarray, targets: np.ndarray, cells: int
+) -> tuple[np.ndarray, np.ndarray]:
+    import torch
+
+    batch, _ = padded(ids, forward.device)
+    where, position, target = (torch.from_numpy(x).to(forward.device) for x in (rows, at, targets))
+    values, greedy = [], []
+    for logits, chosen in forward.logits_in_parts(batch, where, position, target, max(1, cells // forward.size)):
+        picked = logits.gather(1, chosen[:, None]).squeeze(1)
+        values.append(picked - logits.logsumexp(-1))
+        greedy.append(logits.argmax(-1) == chosen)
+    return torch.cat(values).cpu().numpy(), torch.cat(greedy).cpu().numpy()
+
+
+def _means(forward: Forward, ids: Sequence[tuple[int, ...]]) -> np.ndarray:
+    import torch
+
+    with torch.inference_mode():
+        batch, lengths = padded(ids, forward.device)
+        hidden = forward.hidden(batch).float()
+        real = torch.arange(batch.shape[1], device=forward.device) < lengths[:, None]
+        means = (hidden * real[:, :, None]).sum(1) / lengths[:, None]
+        return np.asarray(means.cpu().numpy(), dtype=np.float32)

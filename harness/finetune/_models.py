@@ -1,0 +1,86 @@
+"""Models from and to plain folders: what is trained is whole, what is saved is whole, and both say so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError
+from harness.records.templates import adapter_base, template_of, tokenizer_home
+from harness.store.atomic import sync_folder
+
+if TYPE_CHECKING:
+    from harness.finetune._options import Lora, Tuning
+    from harness.records.chat import ChatFormat
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".index.json")
+_WRITTEN = ("config.json", "generation_config.json", "adapter_config.json", "manifest.json", "README.md")
+
+
+def load_model(folder: Path, block: Tuning) -> Any:
+    """A causal language model in the block's dtype; a LoRA adapter folder is merged into its base.
+
+    Raises:
+        UserError: no such folder, an architecture that is no causal language model, or weights that do not fill it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    adapter = (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+    given = block.trl.get("model_init_kwargs")
+    options = {"dtype": getattr(torch, block.dtype), **(given if isinstance(given, dict) else {})}
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            adapter_base(folder) if adapter else folder, local_files_only=True, output_loading_info=True, **options
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"the model in {folder} cannot be loaded for training: {error}") from error
+    lacking = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if lacking:
+        raise UserError(
+            f"the model in {folder} lacks weights that its config.json asks for ({', '.join(lacking[:3])}, {len(lacking)} in "
+            f"all): they would start at random. Copy the whole folder again."
+        )
+    if adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, folder).merge_and_unload()
+    model.config.use_cache = False
+    return model
+
+
+def lora_config(lora: Lora) -> Any:
+    """PEFT's configuration of the adapters."""
+    from peft import LoraConfig
+
+    target = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    return LoraConfig(
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=target, task_type="CAUSAL_LM"
+    )
+
+
+def save_model(model: Any, chat: ChatFormat, start: Path, out: Path) -> None:
+    """Writes a plain model folder in one step: weights, config, the start's tokenizer files, its template in effect.
+
+    Adapters are merged. The generation config lists every token that ends a turn, so that other programs stop where the
+    training did. A folder that a killed run left at `out` is replaced.
+    """
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    model.config.use_cache = True
+    model.generation_config.eos_token_id = list(chat.stop_ids) or None
+    model.save_pretrained(temporary)
+    home = tokenizer_home(start)
+    for file in sorted(home.iterdir()):
+        if file.is_file() and not file.name.startswith(".") and not file.name.endswith(_WEIGHTS) and file.name not in _WRITTEN:
+            shutil.copyfile(file, temporary / file.name)
+    if template_of(temporary) != chat.template or not (temporary / "chat_template.jinja").is_file():
+        (temporary / "chat_template.jinja").write_text(chat.template, encoding="utf-8")
+    shutil.rmtree(out, ignore_errors=True)
+    os.replace(temporary, out)
+    sync_folder(out.parent)

@@ -1,0 +1,91 @@
+"""The options that all fine-tunings share, under TRL's names where TRL has one."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+
+from harness.blocks.base import ModelRole, identity, runtime
+from harness.blocks.kinds import Trainer
+from harness.finetune._fields import problem
+from harness.records.values import Count
+
+Scheduler = Literal[
+    "linear", "cosine", "cosine_with_restarts", "cosine_with_min_lr", "polynomial", "constant", "constant_with_warmup",
+    "inverse_sqrt", "warmup_stable_decay",
+]  # fmt: skip
+
+
+class Lora(BaseModel):
+    """Low-rank adapters (arXiv 2106.09685) instead of full tuning; merged into the weights that are saved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    r: int = Field(16, ge=1, description="Rank.")
+    alpha: float = Field(32.0, gt=0, allow_inf_nan=False, description="Scale: the update is multiplied by alpha / r.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before each adapter.")
+    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
+        "all-linear", description="Names of the adapted modules; all-linear is every linear one but the output head."
+    )
+
+
+class Tuning(Trainer):
+    """What SFT and DPO have in common."""
+
+    config: ClassVar[Literal["SFTConfig", "DPOConfig"]]
+
+    start: ModelRole = identity("current", description="The model that training starts from.")
+    learning_rate: float = identity(2e-5, gt=0, allow_inf_nan=False, description="Peak learning rate.", source="TRL")
+    epochs: float = identity(
+        3.0, gt=0, allow_inf_nan=False, description="Passes over the rows (TRL: num_train_epochs).", source="TRL"
+    )
+    max_steps: Count | None = identity(None, description="Optimizer steps, instead of epochs.", unit="steps")
+    train_tokens: Count | None = identity(
+        None, description="Stop the schedule at about this many training tokens, instead of epochs.", unit="tokens"
+    )
+    batch_size: int = identity(
+        8, ge=1, description="Rows per forward pass (TRL: per_device_train_batch_size).", unit="rows", source="TRL"
+    )
+    gradient_accumulation_steps: int = identity(1, ge=1, description="Forward passes per optimizer step.", source="TRL")
+    optim: str = identity("adamw_torch_fused", description="Optimizer, by its transformers name.", source="TRL")
+    lr_scheduler_type: Scheduler = identity("linear", description="Course of the learning rate.", source="TRL")
+    warmup_steps: float = identity(
+        0.0, ge=0, allow_inf_nan=False, description="Steps of rising learning rate; below 1, a share of all steps."
+    )
+    weight_decay: float = identity(0.0, ge=0, allow_inf_nan=False, description="Decoupled weight decay.", source="TRL")
+    max_grad_norm: float = identity(1.0, ge=0, allow_inf_nan=False, description="Gradient clipping; 0: none.", source="TRL")
+    max_length: Count = identity(
+        1024, description="Longest row; a longer one loses its end, end token included.", unit="tokens", source="TRL"
+    )
+    group_by_length: bool = identity(False, description="Batches of rows of like length: less padding, less mixing.")
+    lora: Lora | None = identity(None, description="Adapters instead of full tuning: {r, alpha, dropout, target_modules}.")
+    dtype: Literal["float32", "bfloat16"] = identity(
+        "float32", description="Type of the trained and saved weights. bfloat16 loses updates smaller than 0.4 %."
+    )
+    bf16: bool | None = identity(
+        None, description="Compute in bfloat16 (autocast). By default on a CUDA device that has it, never on a CPU."
+    )
+    trl: dict[str, JsonValue] = identity(
+        default_factory=dict, description="Further options of TRL's configuration, under TRL's names."
+    )
+    gradient_checkpointing: bool = runtime(False, description="Recompute activations: less memory, about 20 % more time.")
+    logging_steps: int = runtime(10, ge=1, description="Steps between two points of the training history.", source="TRL")
+    save_seconds: float = runtime(
+        60.0,
+        gt=0,
+        description="Time between checkpoints; stretched where writing one takes more than a twentieth of it.",
+        unit="seconds",
+    )
+    save_steps: Count | None = runtime(None, description="Steps between checkpoints, besides those by time.", unit="steps")
+    save_total_limit: int = runtime(
+        2, ge=2, description="Checkpoints kept. At least two: the newest may be incomplete when the process dies."
+    )
+
+    @field_validator("trl")
+    @classmethod
+    def _known(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        found = [text for name in value if (text := problem(cls.config, name, cls.model_fields)) is not None]
+        if found:
+            raise ValueError("; ".join(found))
+        return value

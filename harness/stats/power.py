@@ -1,0 +1,100 @@
+"""What a design can detect, and what would settle an open comparison.
+
+Both use the noise of a measured difference and ask for the effect that is found with 80 % power: at that distance the
+estimate's own scatter (a normal quantile of its standard error) still leaves the interval clear of 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from harness.stats.estimate import ALPHA, Difference, Noise
+
+POWER = 0.8
+MOST_RUNS = 64
+"""Beyond so many training seeds the answer is that seeds will not settle it."""
+MOST_ITEMS = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settle:
+    """What would tell a difference of the observed size from 0. None: no number within reason does it alone."""
+
+    difference: float
+    more_runs: int | None
+    more_items: int | None
+    detectable: float
+    """The smallest difference that the present design finds with 80 % power."""
+    seconds: float | None = None
+    """Forecast time of the further runs."""
+
+
+def scaled(noise: Noise, runs: int, n: int) -> Noise:
+    """The noise of the same recipes with another number of runs and items."""
+    return replace(
+        noise,
+        persistent=noise.persistent * noise.n / n,
+        residual=noise.residual * noise.n * noise.runs / (n * runs),
+        seed=noise.seed * noise.runs / runs,
+        judge=noise.judge * noise.n * noise.runs / (n * runs),
+        n=n,
+        runs=runs,
+    )
+
+
+def detectable(noise: Noise, *, runs: int | None = None, n: int | None = None, power: float = POWER) -> float:
+    """The smallest true difference that is told from 0 with the given power, in the metric's unit.
+
+    Args:
+        noise: of a measured difference.
+        runs: training seeds per arm (None: as measured).
+        n: items (None: as measured).
+        power: probability of finding it.
+    """
+    from scipy.special import ndtri
+
+    there = scaled(noise, runs or noise.runs, n or noise.n)
+    return float(_half(there) + ndtri(power) * there.total**0.5)
+
+
+def _half(noise: Noise) -> float:
+    """The half width to expect (see `harness.stats.spread`): both sources at their expected size."""
+    from scipy.special import stdtrit
+    from scipy.stats import chi2
+
+    items = float(stdtrit(noise.n - 1, 1 - ALPHA / 2)) ** 2 * (noise.persistent + noise.residual)
+    if noise.runs < 2:
+        return float(items**0.5)
+    freedom = noise.runs - 1
+    excess = noise.seed + max(0.0, 1 - float(chi2.ppf(0.5, freedom)) / freedom) * noise.residual
+    return float((items + float(stdtrit(freedom, 1 - ALPHA / 2)) ** 2 * excess) ** 0.5)
+
+
+def settle(found: Difference, seconds_per_run: float | None = None) -> Settle:
+    """How many more training seeds, or how many more items, would settle a difference of the observed size.
+
+    Args:
+        found: the open comparison.
+        seconds_per_run: what one further training seed costs, both arms together.
+    """
+    noise, goal = found.noise, abs(found.value)
+    start = max(noise.runs, 3)
+    runs = next((s for s in range(start, MOST_RUNS + 1) if goal and detectable(noise, runs=s) <= goal), None)
+    more = None if runs is None else runs - noise.runs
+    return Settle(
+        difference=found.value,
+        more_runs=more,
+        more_items=_more_items(noise, goal),
+        detectable=detectable(noise),
+        seconds=None if more is None or seconds_per_run is None else more * seconds_per_run,
+    )
+
+
+def _more_items(noise: Noise, goal: float) -> int | None:
+    if not goal or detectable(noise, n=MOST_ITEMS) > goal:
+        return None
+    low, high = noise.n, MOST_ITEMS
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if detectable(noise, n=middle) <= goal else (middle + 1, high)
+    return low - noise.n
