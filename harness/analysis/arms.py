@@ -22,7 +22,7 @@ Run = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """`values` has shape (runs, items, judge repeats), NaN where a grade is missing; rows follow `runs`, columns `ids`."""
+    """`values` has shape (runs, items, judge repeats), NaN where missing; rows follow `runs`, columns `ids`."""
 
     recipe: str
     runs: tuple[Run, ...]

@@ -32,7 +32,7 @@ class ArmCost:
 def arm_cost(grid: Grid, recipe: str, student: str) -> ArmCost:
     """The cost of one arm; what other arms share counts in full for each of them."""
     cells = grid.cells_of(recipe, student)
-    uses = Counter(key for cell in cells for key in cell.keys())
+    uses = Counter(key for cell in cells for key in cell.stage_keys())
     manifests = {key: found for key in uses if (found := grid.manifest(key)) is not None}
 
     def per_cell(action: Iterable[str], name: str) -> int:
@@ -90,7 +90,7 @@ def _generator(stage: Mapping[str, Any]) -> str:
 
 def engines(grid: Grid, recipe: str, student: str) -> frozenset[tuple[str, str]]:
     """(engine, dtype) of the models that answered in one arm."""
-    keys = {key for cell in grid.cells_of(recipe, student) for key in cell.keys()}
+    keys = {key for cell in grid.cells_of(recipe, student) for key in cell.stage_keys()}
     return frozenset(
         (str(model["engine"]), str(model["dtype"]))
         for key in keys

@@ -72,7 +72,7 @@ class Turn:
     answers: Mapping[str, Mapping[str, str]]
     grades: Mapping[str, Mapping[str, str]]
 
-    def keys(self) -> Iterator[str]:
+    def stage_keys(self) -> Iterator[str]:
         """Every stage that this iteration needs, each once."""
         evaluation = (
             key for kind in (self.answers, self.grades) for splits in kind.values() for key in splits.values()
@@ -95,9 +95,9 @@ class Cell:
         """The iteration that claims are made about."""
         return self.turns[-1]
 
-    def keys(self) -> Iterator[str]:
+    def stage_keys(self) -> Iterator[str]:
         """Every stage of the cell, each once."""
-        yield from dict.fromkeys(key for turn in self.turns for key in turn.keys())
+        yield from dict.fromkeys(key for turn in self.turns for key in turn.stage_keys())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +149,7 @@ def read_grid(home: Path, experiment: str) -> Grid:
     path = Home(home).grid_file(experiment)
     if not path.exists():
         raise CannotTell(
-            f"{experiment!r} was never run in {home}: there is no {path.name} to compare. `loopbench run {experiment}` starts it"
+            f"{experiment!r} was never run in {home}: nothing was measured. `loopbench run {experiment}` starts it"
         )
     raw = json.loads(path.read_text())
     return Grid(

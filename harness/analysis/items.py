@@ -58,7 +58,8 @@ def _frame(grid: Grid, where: Mapping[str, Any], key: str) -> pd.DataFrame | Non
         return None
     table = evaltables.grades_frame(grid.store.open("grades", key) / "grades.parquet")
     kept = ["id", "item", "cluster", "category", "missing"]
-    values = {name: name.removeprefix(evaltables.VALUE) for name in table if str(name).startswith(evaltables.VALUE)}
+    names = [str(name) for name in table.columns]
+    values = {name: name.removeprefix(evaltables.VALUE) for name in names if name.startswith(evaltables.VALUE)}
     if table.empty or not values:
         return None
     long = table[[*kept, *values]].rename(columns=values).melt(kept, var_name="metric", value_name="value")

@@ -36,7 +36,7 @@ def read_overrides(texts: Sequence[str], problems: Problems) -> list[Override]:
         if not equals or not all(parts):
             problems.add("should be address=value, such as ifd-10.top.keep=5% or seeds=1", mark)
             continue
-        document = parse(written, mark, problems)
+        document = parse(written, mark, problems, lines=False)
         if document is not None:
             found.append(Override(parts, document.data, mark))
     return found

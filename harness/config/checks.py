@@ -113,7 +113,7 @@ def brief(value: Any, key: str = "") -> str:
 def _with_paths(values: dict[str, Any], node: Node, cls: type[BaseModel], problems: Problems) -> dict[str, Any]:
     """Options that are file paths, resolved; they must exist, so a missing file is found before anything runs."""
     result = dict(values)
-    for key in values.keys() & _path_fields(cls):
+    for key in values.keys() & path_fields(cls):
         value = values[key]
         if isinstance(value, list):
             result[key] = [_found(item, node, problems, key, i) for i, item in enumerate(value)]
@@ -129,7 +129,9 @@ def _found(written: Any, node: Node, problems: Problems, *sub: str | int) -> Any
     return written if path is None else str(path)
 
 
-def _path_fields(cls: type[BaseModel]) -> set[str]:
+def path_fields(cls: type[BaseModel]) -> set[str]:
+    """Names of the options that are paths of files."""
+
     def holds(annotation: Any) -> bool:
         return annotation is Path or annotation == FILE or any(holds(part) for part in get_args(annotation))
 

@@ -14,6 +14,7 @@ from harness.config.model import NAME, Experiment
 def check_experiment(experiment: Experiment, root: Node, recipes: Collection[str], problems: Problems) -> None:
     """Notes what does not fit together. `recipes` are all names in the file, those with mistakes of their own too."""
     _check_names(experiment, root, recipes, problems)
+    _check_data(experiment, root, problems)
     _check_seeds(experiment, root, problems)
     _check_train(experiment, root, recipes, problems)
     _check_gate(experiment, root, problems)
@@ -48,6 +49,16 @@ def _check_names(experiment: Experiment, root: Node, recipes: Collection[str], p
                 f"models.{name}.scratch.tokenizer_from: there is no data named {source!r}{nearest(source, data)}",
                 root.mark("models", name, "scratch", "tokenizer_from"),
             )
+
+
+def _check_data(experiment: Experiment, root: Node, problems: Problems) -> None:
+    """Names of datasets begin the ids of their rows, so two sources of one name would give equal ids."""
+    seen: dict[str, str] = {}
+    for role, dataset in experiment.data.items():
+        other = seen.setdefault(dataset.name, role)
+        if other != role and dataset != experiment.data[other]:
+            text = f"data: {role} and {other} are both named {dataset.name!r}; give one of them a name with `dataset:`"
+            problems.add(text, root.mark("data", role))
 
 
 def _check_seeds(experiment: Experiment, root: Node, problems: Problems) -> None:

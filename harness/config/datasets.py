@@ -17,13 +17,18 @@ DATA_SUFFIXES = (".json", ".jsonl", ".gz", ".parquet", ".csv")
 _ELSEWHERE = frozenset({"dataset", "use", "exclude", "path"})
 
 
-def read_dataset(node: Node, registry: Registry, problems: Problems, above: tuple[str, ...] = ()) -> Dataset | None:
-    """The dataset that a value of `data:` names or describes; None where it has mistakes (noted)."""
+def read_dataset(
+    node: Node, registry: Registry, problems: Problems, above: tuple[str, ...] = (), role: str = "inline"
+) -> Dataset | None:
+    """The dataset that a value of `data:` names or describes; None where it has mistakes (noted).
+
+    An inline mapping without a name of its own takes `role`, because names become part of the ids of rows.
+    """
     value = node.value
     if isinstance(value, str) and value.endswith(DATA_SUFFIXES):
         path = existing_path(value, node, problems)
         return None if path is None else Dataset(name=Path(value).name, kind="file", path=str(path), written=value)
-    name = value if isinstance(value, str) else str(value.get("dataset", "inline")) if isinstance(value, dict) else ""
+    name = value if isinstance(value, str) else str(value.get("dataset", role)) if isinstance(value, dict) else ""
     source = _source(node, problems, above)
     if source is None:
         return None

@@ -171,8 +171,8 @@ def read(path: Path, problems: Problems) -> Document | None:
     return parse(text, top, problems)
 
 
-def parse(text: str, top: Mark, problems: Problems) -> Document | None:
-    """The document of a text; None where it is no YAML (the reason and line are noted)."""
+def parse(text: str, top: Mark, problems: Problems, *, lines: bool = True) -> Document | None:
+    """The document of a text; None where it is no YAML (the reason is noted, and the line unless a flag holds it)."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -181,7 +181,7 @@ def parse(text: str, top: Mark, problems: Problems) -> Document | None:
         node = yaml.compose(text)
     except MarkedYAMLError as error:
         where = error.problem_mark or error.context_mark
-        line = None if where is None or top.line is not None else where.line + 1
+        line = where.line + 1 if where is not None and lines else None
         problems.add(f"is not valid YAML: {error.problem or error.context}", Mark(top.file, line, top.folder))
         return None
     except YAMLError as error:
@@ -189,17 +189,17 @@ def parse(text: str, top: Mark, problems: Problems) -> Document | None:
         return None
     document = Document(None, top)
     if node is not None:
-        document.data = _Reader(yaml.constructor, document, problems).read(node, (), ())
+        document.data = _Reader(yaml.constructor, document, problems, lines).read(node, (), ())
     return document
 
 
 class _Reader:
-    def __init__(self, constructor: Any, document: Document, problems: Problems) -> None:
-        self.constructor, self.document, self.problems = constructor, document, problems
+    def __init__(self, constructor: Any, document: Document, problems: Problems, lines: bool) -> None:
+        self.constructor, self.document, self.problems, self.lines = constructor, document, problems, lines
 
     def at(self, node: Any) -> Mark:
         top = self.document.top
-        return Mark(top.file, node.start_mark.line + 1, top.folder)
+        return Mark(top.file, node.start_mark.line + 1 if self.lines else None, top.folder)
 
     def read(self, node: Any, path: Path_, above: tuple[int, ...]) -> Any:
         if id(node) in above:

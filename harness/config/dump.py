@@ -43,6 +43,7 @@ def as_yaml(resolved: Mapping[str, Any]) -> str:
     from ruamel.yaml import YAML
 
     yaml: Any = YAML(typ="safe", pure=True)
+    yaml.width = 4096
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False
     out = StringIO()
@@ -97,8 +98,7 @@ def _suite(suite: SuiteRef) -> dict[str, Any]:
         result["dev"] = suite.dev
     if suite.judge is not None:
         result["judge"] = {"judge": suite.judge.name} | suite.judge.model_dump(mode="json")
-    result |= suite.block.model_dump(mode="json")
-    return result
+    return result | suite.block.model_dump(mode="json") | dict(suite.written)
 
 
 def _clean(value: Any) -> Any:

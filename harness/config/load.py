@@ -169,7 +169,7 @@ class _Loader:
         if not isinstance(node.value, dict):
             self.problems.add("data: should bind names to datasets, such as {pool: pocket/defects}", node.mark())
             return {}
-        read_all = {name: read_dataset(child, self.registry, self.problems) for name, child in node.items()}
+        read_all = {name: read_dataset(child, self.registry, self.problems, role=name) for name, child in node.items()}
         return {name: dataset for name, dataset in read_all.items() if dataset is not None}
 
     def _build(

@@ -209,6 +209,8 @@ class SuiteRef:
     judge: Any | None = None
     dev: float | None = None
     path: str | None = None
+    written: Mapping[str, Any] = field(default_factory=dict)
+    """Options that are file paths, as the file said them, for records."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,8 +122,12 @@ def _places(kind: Kind, folder: Path | None) -> Iterator[Path]:
 
 
 def _is(kind: Kind, path: Path) -> bool:
-    """True where the file says that it is of this kind: `experiments/smoke.yaml` must not pass for a recipe `smoke`."""
+    """True where the file says that it is of this kind: `experiments/smoke.yaml` must not pass for a recipe `smoke`.
+
+    A dataset or suite file may also begin with `use: <another>` alone.
+    """
+    keys = f"{kind}|use" if kind in ("dataset", "suite") else kind
     try:
-        return re.search(rf"^{kind}\s*:", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
+        return re.search(rf"^({keys})\s*:", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
     except (OSError, UnicodeDecodeError):
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.config.checks import fill
+from harness.config.checks import fill, path_fields
 from harness.config.document import Node, Problems, overlay, read
 from harness.config.model import Model, Registry, SuiteRef
 from harness.config.places import find, unknown
@@ -68,7 +68,10 @@ def build_suite(
         return None
     if judged and block.needs_judge() and grader is None:
         problems.add(f"the suite {name} needs a judge: bind the role `judge` under models", node.mark())
-    return SuiteRef(name=name, block_name=block_name, block=block, judge=grader, dev=dev, path=node.doc.top.file)
+    written = {key: node.value[key] for key in path_fields(cls) if key in node.value}
+    return SuiteRef(
+        name=name, block_name=block_name, block=block, judge=grader, dev=dev, path=node.doc.top.file, written=written
+    )
 
 
 def get_block(kind: str, name: str, node: Node, registry: Registry, problems: Problems) -> Any | None:

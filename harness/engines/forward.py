@@ -68,7 +68,7 @@ class Forward:
         return forward
 
     def hidden(self, ids: torch.Tensor, keep: Prefill | None = None) -> torch.Tensor:
-        """Last hidden states of right-padded rows, shape (n, T, hidden); padding never reaches what stands before it."""
+        """Last hidden states of right-padded rows, shape (n, T, hidden); no token sees the padding behind it."""
         cache = as_cache(keep) if keep is not None else without_cache()
         out: torch.Tensor = self.base(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
         return out
@@ -81,8 +81,8 @@ class Forward:
         inputs = {"input_ids": ids[:, None], "position_ids": (at - starts)[:, None], "attention_mask": mask}
         inputs |= {"past_key_values": as_cache(slots), "use_cache": True}
         if self.head is None:
-            return self.model(**inputs).logits[:, -1].float()  # type: ignore[no-any-return]
-        return self.head(self.base(**inputs).last_hidden_state[:, -1]).float()  # type: ignore[no-any-return]
+            return self.model(**inputs).logits[:, -1].float()
+        return self.head(self.base(**inputs).last_hidden_state[:, -1]).float()
 
     def prefill(self, ids: torch.Tensor, last: torch.Tensor, keep: Prefill) -> torch.Tensor:
         """Logits (n, V) float32 at position `last` (n,) of right-padded prompts (n, T), whose keys `keep` receives."""
@@ -91,8 +91,8 @@ class Forward:
         rows = torch.arange(len(ids), device=ids.device)
         if self.head is None:
             cache = as_cache(keep)
-            return self.model(input_ids=ids, past_key_values=cache, use_cache=True).logits[rows, last].float()  # type: ignore[no-any-return]
-        return self.head(self.hidden(ids, keep)[rows, last]).float()  # type: ignore[no-any-return]
+            return self.model(input_ids=ids, past_key_values=cache, use_cache=True).logits[rows, last].float()
+        return self.head(self.hidden(ids, keep)[rows, last]).float()
 
     def logits_in_parts(
         self, ids: torch.Tensor, rows: torch.Tensor, at: torch.Tensor, targets: torch.Tensor, size: int
@@ -146,8 +146,8 @@ class Forward:
         if not torch.allclose(got, torch.stack([truth[0, -1], truth[1, -2]]), atol=tolerance):
             name = type(self.model).__name__
             raise UserError(
-                f"{name} cannot be decoded by the transformers engine of this version: with its own key/value store it gives "
-                f"other logits than its plain forward. Models of the Llama, Qwen, Mistral, Gemma, Phi and GPT-2 kinds work."
+                f"{name} cannot be decoded by the transformers engine of this version: continued from stored keys it "
+                f"gives other logits than its plain forward. Try a model of the Llama, Qwen, Mistral or GPT-2 kind."
             )
 
     def _decoded(self, ids: torch.Tensor) -> torch.Tensor:

@@ -59,7 +59,7 @@ class Nothing:
 
 
 class Slots:
-    """Room for `rows` rows; the first `count` are active. Buffers have shape (rows, heads, columns, width) per layer."""
+    """Room for `rows` rows, the first `count` of them active. Buffers: (rows, heads, columns, width) per layer."""
 
     def __init__(self, rows: int, device: Any) -> None:
         import torch
@@ -183,7 +183,7 @@ def _cache_class() -> Any:
     if not _CLASSES:
         from transformers.cache_utils import Cache
 
-        class StoreCache(Cache):  # type: ignore[misc]
+        class StoreCache(Cache):
             """Passes the questions of the models on to a `Store`."""
 
             is_compileable = False

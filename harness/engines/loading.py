@@ -71,8 +71,8 @@ def check_folder(spec: ModelSpec) -> Path:
         raise UserError(f"the model {spec.name} names no folder: give it a path.")
     if not any((spec.path / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise UserError(
-            f"the model {spec.name} should be in {spec.path}, but there is no config.json (nor adapter_config.json): name a "
-            f"model folder that is on this disk; nothing is downloaded."
+            f"the model {spec.name} should be in {spec.path}, but there is no config.json (nor adapter_config.json): "
+            f"name a model folder that is on this disk; nothing is downloaded."
         )
     return spec.path
 

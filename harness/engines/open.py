@@ -39,13 +39,13 @@ def check(spec: ModelSpec) -> None:
     """
     if spec.engine == "oracle":
         raise UserError(
-            f"the model {spec.name} is the oracle, which is no language model: it knows the truth of the pocket tasks and can "
-            f"only judge. Bind it to the role of a judge, and another model to this one."
+            f"the model {spec.name} is the oracle, which is no language model: it knows the truth of the pocket tasks "
+            f"and can only judge. Bind it to the role of a judge, and another model to this one."
         )
     if spec.engine not in BUILT_IN:
         raise UserError(
-            f"the model {spec.name} asks for the engine {spec.engine!r}, which is not built into this version; built in: "
-            f"{', '.join(BUILT_IN)}. Write engine: {BUILT_IN[0]} and the folder of the weights."
+            f"the model {spec.name} asks for the engine {spec.engine!r}, which is not built into this version; built "
+            f"in: {', '.join(BUILT_IN)}. Write engine: {BUILT_IN[0]} and the folder of the weights."
         )
     from harness.engines.loading import check_folder
 
@@ -53,5 +53,8 @@ def check(spec: ModelSpec) -> None:
 
 
 def capabilities(spec: ModelSpec) -> frozenset[str]:
-    """What the model's engine can be asked (`generate`, `logprobs`, `embed`), without loading it; empty if not built in."""
+    """What the model's engine can be asked (`generate`, `logprobs`, `embed`), told without loading it.
+
+    Empty for the oracle and for engines that are not built into this version.
+    """
     return CAPABILITIES.get(spec.engine, frozenset())

@@ -16,8 +16,6 @@ from harness.engines.limits import Limits, out_of_memory, release
 from harness.errors import Transient
 
 if TYPE_CHECKING:
-    import torch
-
     from harness.engines.forward import Forward
 
 log = logging.getLogger(__name__)
@@ -95,9 +93,7 @@ def _scored(forward: Forward, requests: Sequence[LogprobRequest], cells: int) ->
     spans = [range(max(1, request.start), len(request.ids)) for request in requests]
     rows = np.repeat(np.arange(len(requests)), [len(span) for span in spans])
     at = np.concatenate([np.arange(span.start - 1, max(span.start, span.stop) - 1) for span in spans])
-    targets = np.concatenate(
-        [np.asarray(r.ids[s.start : s.stop], dtype=np.int64) for r, s in zip(requests, spans, strict=True)]
-    )
+    targets = np.concatenate([_ids(request, span) for request, span in zip(requests, spans, strict=True)])
     if len(targets) == 0:
         empty = np.zeros(0, dtype=np.float32)
         return [Logprobs(request_id=r.id, values=empty, greedy=empty.astype(bool)) for r in requests]
@@ -106,6 +102,10 @@ def _scored(forward: Forward, requests: Sequence[LogprobRequest], cells: int) ->
     ends = np.cumsum([len(span) for span in spans])[:-1]
     parts = zip(requests, np.split(values, ends), np.split(greedy, ends), strict=True)
     return [Logprobs(request_id=r.id, values=v, greedy=g) for r, v, g in parts]
+
+
+def _ids(request: LogprobRequest, span: range) -> np.ndarray:
+    return np.asarray(request.ids[span.start : span.stop], dtype=np.int64)
 
 
 def _gathered(

@@ -28,6 +28,7 @@ from harness.evaluate._grading import Question, grade_of, judgements, required
 from harness.evaluate._talk import converse, missing
 from harness.evaluate.mt_bench import subset_notes
 from harness.judges._tasks import Order, pair, random_order, source_data, source_id
+from harness.judges.replay import Replay
 from harness.records import datafile
 from harness.records.hashing import sha256
 from harness.records.values import FilePath, Share
@@ -38,7 +39,7 @@ _LENGTH = "reference_length"
 class Pairwise(Suite):
     """Instructions with a reference output each; a judge prefers the reference (1) or the model's output (2).
 
-    The value of an item is preference - 1; identical outputs draw (0.5) and are not judged. Win rates, their standard
+    The value of an item is preference - 1; identical outputs draw (0.5) and no judge is asked. Win rates, their standard
     error and length control are computed by the alpaca-eval package.
     """
 
@@ -114,7 +115,9 @@ class Pairwise(Suite):
         """One grade per instruction."""
         judge = required(judge, self.name, "a model, or stand_in for a dry run")
         pairs = [Question(item, answer) for item, answer in zip(items, answers, strict=True)]
-        shown = [(index, order) for index, q in enumerate(pairs) if not _same(q) for order in self._orders(q.item)]
+        # A recorded annotation holds its draws too, perhaps of another reference text: then it must be the one that counts.
+        asks = [isinstance(judge, Replay) or not _same(question) for question in pairs]
+        shown = [(i, order) for i, q in enumerate(pairs) if asks[i] for order in self._orders(q.item)]
         asked = [Question(pair(pairs[i].item, order), pairs[i].answer) for i, order in shown]
         verdicts = yield from judgements(asked, judge, context)
         given: dict[int, list[Verdict]] = {}

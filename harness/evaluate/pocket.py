@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Generator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.blocks.base import identity
@@ -23,7 +26,7 @@ from harness.errors import UserError
 from harness.evaluate._grading import Question, grade_of, judgements, means, required
 from harness.evaluate._talk import converse, missing
 from harness.judges._tasks import truth, truths
-from harness.records.hashing import sha256
+from harness.records.hashing import file_sha256, sha256
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -57,9 +60,8 @@ class Pocket(Suite):
         return ("dev", "test")
 
     def fingerprint(self, split: str) -> str:
-        """The hash of the very questions with their truth: a changed generator is another suite."""
-        items = self.items(split)
-        return sha256([[i.id, i.category, i.turns, i.reference, i.truth] for i in items])
+        """The hash of the world's source, from which the questions follow: a changed generator is another suite."""
+        return sha256([split, _source()])
 
     def items(self, split: str) -> list[EvalItem]:
         """The questions of a split, round-robin over the categories (or category by category where counts are given).
@@ -126,6 +128,15 @@ class Pocket(Suite):
 def _world() -> ModuleType:
     # By name: nothing but the pocket blocks may lead to the pocket world, and these only when they run.
     return importlib.import_module("harness.pocket.world")
+
+
+@cache
+def _source() -> list[str]:
+    """Hashes of the files that make questions and check answers; hashing them is faster than making the questions."""
+    spec = importlib.util.find_spec("harness.pocket")
+    root = Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else Path()
+    files = [root / f"{name}.py" for name in ("world", "forms", "words", "answers", "oracle")]
+    return [file_sha256(file) for file in [*files, *sorted((root / "tasks").glob("*.py"))]]
 
 
 def _item(question: Any) -> EvalItem:

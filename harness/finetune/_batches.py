@@ -1,28 +1,26 @@
 """The order of rows, and batches without waste.
 
-On a CPU a training step costs what its tokens cost, padding included. So the rows of a batch are laid side by side into
-sequences as long as the longest of them (first fit, longest first), with positions that begin anew at each row: the same
-rows, the same loss, a third fewer tokens. What keeps rows apart is the block-diagonal attention mask that transformers
-derives from the positions; `harness.finetune._isolation` proves it for each model before it is used.
+On a CPU a training step costs what its tokens cost, padding included. So the rows of a batch are laid side by side
+into sequences as long as the longest of them (first fit, longest first), with positions that begin anew at each row:
+the same rows, the same loss, a third fewer tokens. What keeps rows apart is the block-diagonal attention mask that
+transformers derives from the positions; `harness.finetune._isolation` proves it for each model before it is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.records.hashing import seed_of
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from harness.finetune._data import Row
 
 Layout = Literal["packed", "padded", "masked"]
 """packed: several rows per sequence. padded: one row per sequence; padding follows the row, where a causal model cannot
-see it, so no attention mask is needed. masked: as padded, with an attention mask (mixtures of experts count tokens by it;
-some models take no positions)."""
+see it, so no attention mask is needed. masked: as padded, with an attention mask (mixtures of experts count tokens by
+it; some models take no positions)."""
 IGNORED = -100
 
 
@@ -84,15 +82,13 @@ class RowCollator:
     """Sequences of rows to the tensors of one batch.
 
     An item is a group of row indices: one row, or, after `pack_all`, the rows of one sequence. Gives `input_ids` and
-    `labels` (int64, shape (sequences, length), -100 where no loss counts), `position_ids` or `attention_mask` by layout,
-    `weights` (float32, per token) where a row's weight is not 1, and `rows`, the indices of the rows, for messages.
+    `labels` (int64, shape (sequences, length), -100 where no loss counts), `position_ids` or `attention_mask` by
+    layout, `weights` (float32, per token) where a row's weight is not 1, and `rows`, the indices of the rows.
     """
 
     rows: Sequence[Row]
     pad: int
     layout: Layout
-    check: Callable[[Sequence[int], np.ndarray], None]
-    """Called with the rows and the labels of each batch."""
 
     def __call__(self, items: Sequence[Sequence[int]]) -> dict[str, Any]:
         import numpy as np
@@ -117,7 +113,6 @@ class RowCollator:
                 at = part.stop
             if at < width and self.layout == "packed":
                 positions[line, at:] = np.arange(width - at)
-        self.check(indices, labels)
         batch = {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels), "rows": indices}
         name, value = ("attention_mask", seen) if self.layout == "masked" else ("position_ids", positions)
         batch[name] = torch.from_numpy(value)

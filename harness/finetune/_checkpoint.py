@@ -52,9 +52,9 @@ def newest(work: Path, fingerprint: str) -> tuple[Path, dict[str, Any]] | None:
 def carried(trainer: Any) -> dict[str, Any]:
     """The sums since the last logged step, which the Trainer's own state leaves out."""
     return {
-        "metrics": dict(trainer._metrics["train"]),
-        "loss": float(trainer._tr_loss),
-        "logged": trainer._globalstep_last_logged,
+        "metrics": dict(trainer._metrics["train"]),  # noqa: SLF001
+        "loss": float(trainer._tr_loss),  # noqa: SLF001
+        "logged": trainer._globalstep_last_logged,  # noqa: SLF001
         "tokens": trainer.watch.seen_tokens,
         "trained": trainer.watch.seen_trained,
     }
@@ -91,9 +91,9 @@ def saver(watch: Watch, carry: dict[str, Any] | None, clock: Callable[[], float]
 def _restore(trainer: Any, carry: dict[str, Any]) -> None:
     import torch
 
-    trainer._metrics["train"].update({name: list(values) for name, values in carry["metrics"].items()})
-    trainer._tr_loss = torch.tensor(carry["loss"], device=trainer.args.device)
-    trainer._globalstep_last_logged = carry["logged"]
+    trainer._metrics["train"].update({name: list(values) for name, values in carry["metrics"].items()})  # noqa: SLF001
+    trainer._tr_loss = torch.tensor(carry["loss"], device=trainer.args.device)  # noqa: SLF001
+    trainer._globalstep_last_logged = carry["logged"]  # noqa: SLF001
     trainer.watch.seen_tokens, trainer.watch.seen_trained = carry["tokens"], carry["trained"]
 
 

@@ -6,8 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from os.path import commonprefix
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from harness.errors import StageFailed
 from harness.finetune._mask import mask_problem
@@ -48,8 +47,11 @@ class Pair:
     rejected: np.ndarray
 
 
+T = TypeVar("T", Row, Pair)
+
+
 @dataclass
-class Encoded[T: (Row, Pair)]:
+class Encoded(Generic[T]):
     """The rows that train, and counts of the others by reason."""
 
     rows: list[T] = field(default_factory=list)
@@ -66,9 +68,7 @@ class Encoded[T: (Row, Pair)]:
         return digest.hexdigest()
 
 
-def encode_rows(
-    examples: Iterable[Example], chat: ChatFormat, max_length: int, loss_on: LossOn | None
-) -> Encoded[Row]:
+def encode_rows(examples: Iterable[Example], chat: ChatFormat, max_length: int, loss_on: LossOn | None) -> Encoded[Row]:
     """Rows for SFT. `loss_on` overrides the rows' own.
 
     Raises:
@@ -100,7 +100,9 @@ def encode_pairs(examples: Iterable[Example], chat: ChatFormat, max_length: int)
     encoded: Encoded[Pair] = Encoded()
     for example in examples:
         if example.weight != 1.0:
-            raise StageFailed(f"row {example.id} has the weight {example.weight}: dpo trains all pairs alike; drop the weights")
+            raise StageFailed(
+                f"row {example.id} has the weight {example.weight}: dpo trains all pairs alike; drop weights"
+            )
         if example.answer is None or example.rejected is None:
             encoded.dropped[NO_ANSWER if example.answer is None else NO_REJECTED] += 1
             continue
@@ -144,7 +146,7 @@ def _add_pair(encoded: Encoded[Pair], example: Example, rejected: str, chat: Cha
         last = max((at for at, flag in enumerate(mask) if flag), default=-1)
         sides.append(ids[: last + 1])
     asked = chat.render(example.prompt, add_generation_prompt=True)
-    start = min(len(commonprefix([asked, side])) for side in sides)
+    start = min(_common(asked, side) for side in sides)
     if start >= max_length or any(len(side) <= start for side in sides):
         encoded.dropped[NO_ROOM if start >= max_length else NO_ANSWER] += 1
         return
@@ -155,16 +157,22 @@ def _add_pair(encoded: Encoded[Pair], example: Example, rejected: str, chat: Cha
     encoded.rows.append(Pair(example.id, *(np.asarray(part, dtype=np.int32) for part in parts)))
 
 
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Number of leading ids that two sequences share."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 def _refuse_masks(bad: dict[str, list[str]], chat: ChatFormat) -> None:
     if bad:
         problem, rows = max(bad.items(), key=lambda item: len(item[1]))
         raise StageFailed(
-            f"the chat template of {chat.name} {problem}, in {len(rows):,} rows: {named(rows)}. Nothing was trained. Mark "
-            f"the assistant's part in the template with {{% generation %}} … {{% endgeneration %}}, or set `loss_on: all`."
+            f"the chat template of {chat.name} {problem}, in {len(rows):,} rows: {named(rows)}. Nothing was trained. "
+            f"Mark the assistant's part in the template with {{% generation %}} … {{% endgeneration %}}, or set "
+            f"`loss_on: all`."
         )
 
 
-def _not_empty[T: (Row, Pair)](encoded: Encoded[T]) -> Encoded[T]:
+def _not_empty(encoded: Encoded[T]) -> Encoded[T]:
     if not encoded.rows:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in encoded.dropped.items())
         raise StageFailed(

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+_SHARED = (("trl", "trainer/base_config.py"), ("transformers", "training_args.py"))
 _SOURCES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "SFTConfig": (("trl", "trainer/sft_config.py"), ("trl", "trainer/base_config.py"), ("transformers", "training_args.py")),
-    "DPOConfig": (("trl", "trainer/dpo_config.py"), ("trl", "trainer/base_config.py"), ("transformers", "training_args.py")),
+    "SFTConfig": (("trl", "trainer/sft_config.py"), *_SHARED),
+    "DPOConfig": (("trl", "trainer/dpo_config.py"), *_SHARED),
 }
 RENAMED: Mapping[str, str] = {
     "num_train_epochs": "epochs",
@@ -28,7 +29,7 @@ RENAMED: Mapping[str, str] = {
 }
 """TRL's name to the name of the same thing here."""
 _REFUSED: Mapping[str, str] = {
-    "padding_free": "it needs flash attention to keep rows apart; set `packing`, which keeps them apart with any attention",
+    "padding_free": "it needs flash attention to keep rows apart; `packing` keeps them apart with any attention",
     "packing_strategy": "the other strategies cut rows or join them across their borders",
     "truncation_mode": "rows are cut at their end, so that a cut answer is trained without its end token",
     "auto_find_batch_size": "a batch size that depends on the machine would change the result",
@@ -41,11 +42,11 @@ _REFUSED: Mapping[str, str] = {
 }
 _OURS = "loopbench decides this itself"
 _PREFIXES = (
-    "output_dir", "push_to_hub", "hub_", "save_", "eval_", "logging_", "log_", "report_to", "run_name", "project", "trackio",
-    "resume_from", "load_best", "metric_for_best", "greater_is", "do_", "disable_tqdm", "remove_unused", "label_names",
-    "length_column", "dataset_", "eos_token", "pad_token", "chat_template", "per_device_eval", "prediction_loss", "debug",
-    "deepspeed", "fsdp", "ddp_", "parallelism", "local_rank", "accelerator_config", "restore_callback", "enable_jit",
-    "batch_eval", "include_", "skip_memory", "precompute_ref_batch",
+    "output_dir", "push_to_hub", "hub_", "save_", "eval_", "logging_", "log_", "report_to", "run_name", "project",
+    "trackio", "resume_from", "load_best", "metric_for_best", "greater_is", "do_", "disable_tqdm", "remove_unused",
+    "label_names", "length_column", "dataset_", "eos_token", "pad_token", "chat_template", "per_device_eval", "debug",
+    "prediction_loss", "deepspeed", "fsdp", "ddp_", "parallelism", "local_rank", "accelerator_config", "enable_jit",
+    "restore_callback", "batch_eval", "include_", "skip_memory", "precompute_ref_batch",
 )  # fmt: skip
 
 

@@ -7,15 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.errors import StageFailed
 from harness.finetune import _checkpoint
 from harness.finetune._batches import IGNORED, Order
 from harness.finetune._data import named
-
-if TYPE_CHECKING:
-    import numpy as np
 
 REMEDY = (
     "Try a smaller learning_rate, some warmup_steps or a smaller max_grad_norm, and look at these rows; with bf16, try "
@@ -60,13 +57,12 @@ class Watch:
             rows = named([self.ids[row] for row in dict.fromkeys(self.rows)])
             raise StageFailed(f"the {what} is {value} at step {self.step + 1}, on the rows {rows}. {REMEDY}")
 
-    def check_labels(self, rows: Sequence[int], labels: np.ndarray) -> None:
-        """Raises StageFailed where a batch trains nothing, or not just the tokens that its rows train."""
-        trained = int((labels != IGNORED).sum())
+    def check_trained(self, rows: Sequence[int], trained: int) -> None:
+        """Raises StageFailed where a batch trains no token, or not just those that its rows train."""
         expected = sum(self.trained[row] for row in rows)
         if trained == 0 or trained != expected:
             ids = named([self.ids[row] for row in rows])
-            raise StageFailed(f"a batch trains {trained:,} tokens where its rows train {expected:,}: {ids}. Nothing was saved")
+            raise StageFailed(f"a batch trains {trained:,} tokens where its rows train {expected:,}. Its rows: {ids}")
 
 
 @cache
@@ -99,7 +95,10 @@ def guarded(base: str) -> Any:
             return self.watch.order
 
         def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
-            self.watch.take(self.state.global_step, inputs.pop("rows"))
+            rows = inputs.pop("rows")
+            self.watch.take(self.state.global_step, rows)
+            if "labels" in inputs:
+                self.watch.check_trained(rows, int((inputs["labels"] != IGNORED).sum()))
             loss = super().training_step(model, inputs, num_items_in_batch)
             self.watch.check_number("loss", float(loss))
             return loss
@@ -121,8 +120,7 @@ def guarded(base: str) -> Any:
             self._metrics["train"]["num_tokens"] = [self.watch.seen_tokens]
             super().log(logs, start_time)
             if self.watch.progress is not None and "loss" in logs:
-                numbers = {name: float(value) for name, value in logs.items() if isinstance(value, int | float)}
-                self.watch.progress(self.state.global_step, self.state.max_steps, numbers)
+                self.watch.progress(self.state.global_step, self.state.max_steps, dict(logs))
 
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
             super()._save_checkpoint(model, trial)

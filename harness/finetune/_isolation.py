@@ -15,7 +15,8 @@ PROBE = 48
 def takes_positions(model: Any) -> bool:
     """True where the model can be given positions and needs no attention mask for anything but padding."""
     experts = hasattr(model.config.get_text_config(), "output_router_logits")
-    return not experts and "position_ids" in inspect.signature(type(model).forward).parameters
+    names = inspect.signature(type(model).forward).parameters
+    return not experts and "position_ids" in names
 
 
 def keeps_apart(model: Any, first: Sequence[int], second: Sequence[int]) -> bool:
@@ -37,14 +38,15 @@ def keeps_apart(model: Any, first: Sequence[int], second: Sequence[int]) -> bool
         single = model(input_ids=alone, use_cache=False).logits[0]
     model.train(training)
     rounding = 64 * torch.finfo(single.dtype).eps * float(single.abs().max())
-    return float((apart - single).abs().max()) <= rounding + 0.01 * float((open_ - single).abs().max())
+    bound = rounding + 0.01 * float((open_ - single).abs().max())
+    return bool(float((apart - single).abs().max()) <= bound)
 
 
 def layout_for(model: Any, on_cpu: bool, packing: bool, probe: Sequence[Sequence[int]]) -> Layout | None:
     """The best layout that is safe for a model; None where `packing` is asked for and would leak.
 
-    `probe` holds the ids of two rows. On an accelerator rows are only packed on request: there a padded batch without an
-    attention mask runs faster kernels than a packed one with one.
+    `probe` holds the ids of two rows. On an accelerator rows are only packed on request: there a padded batch without
+    an attention mask runs faster kernels than a packed one with a mask.
     """
     if not takes_positions(model):
         return None if packing else "masked"

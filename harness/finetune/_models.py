@@ -40,8 +40,8 @@ def load_model(folder: Path, block: Tuning) -> Any:
     lacking = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
     if lacking:
         raise UserError(
-            f"the model in {folder} lacks weights that its config.json asks for ({', '.join(lacking[:3])}, {len(lacking)} in "
-            f"all): they would start at random. Copy the whole folder again."
+            f"the model in {folder} lacks weights that its config.json asks for ({', '.join(lacking[:3])}; "
+            f"{len(lacking)} in all): they would start at random. Copy the whole folder again."
         )
     if adapter:
         from peft import PeftModel
@@ -77,7 +77,8 @@ def save_model(model: Any, chat: ChatFormat, start: Path, out: Path) -> None:
     model.save_pretrained(temporary)
     home = tokenizer_home(start)
     for file in sorted(home.iterdir()):
-        if file.is_file() and not file.name.startswith(".") and not file.name.endswith(_WEIGHTS) and file.name not in _WRITTEN:
+        ours = file.name in _WRITTEN or file.name.startswith(".") or file.name.endswith(_WEIGHTS)
+        if file.is_file() and not ours:
             shutil.copyfile(file, temporary / file.name)
     if template_of(temporary) != chat.template or not (temporary / "chat_template.jinja").is_file():
         (temporary / "chat_template.jinja").write_text(chat.template, encoding="utf-8")

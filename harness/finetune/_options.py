@@ -54,12 +54,14 @@ class Tuning(Trainer):
         0.0, ge=0, allow_inf_nan=False, description="Steps of rising learning rate; below 1, a share of all steps."
     )
     weight_decay: float = identity(0.0, ge=0, allow_inf_nan=False, description="Decoupled weight decay.", source="TRL")
-    max_grad_norm: float = identity(1.0, ge=0, allow_inf_nan=False, description="Gradient clipping; 0: none.", source="TRL")
+    max_grad_norm: float = identity(1.0, ge=0, allow_inf_nan=False, description="Gradient clipping; 0: none.")
     max_length: Count = identity(
         1024, description="Longest row; a longer one loses its end, end token included.", unit="tokens", source="TRL"
     )
     group_by_length: bool = identity(False, description="Batches of rows of like length: less padding, less mixing.")
-    lora: Lora | None = identity(None, description="Adapters instead of full tuning: {r, alpha, dropout, target_modules}.")
+    lora: Lora | None = identity(
+        None, description="Adapters instead of full tuning: {r, alpha, dropout, target_modules}."
+    )
     dtype: Literal["float32", "bfloat16"] = identity(
         "float32", description="Type of the trained and saved weights. bfloat16 loses updates smaller than 0.4 %."
     )
@@ -69,15 +71,17 @@ class Tuning(Trainer):
     trl: dict[str, JsonValue] = identity(
         default_factory=dict, description="Further options of TRL's configuration, under TRL's names."
     )
-    gradient_checkpointing: bool = runtime(False, description="Recompute activations: less memory, about 20 % more time.")
-    logging_steps: int = runtime(10, ge=1, description="Steps between two points of the training history.", source="TRL")
+    gradient_checkpointing: bool = runtime(False, description="Recompute activations: less memory, a fifth more time.")
+    logging_steps: int = runtime(10, ge=1, description="Steps between two points of the history.", source="TRL")
     save_seconds: float = runtime(
         60.0,
         gt=0,
         description="Time between checkpoints; stretched where writing one takes more than a twentieth of it.",
         unit="seconds",
     )
-    save_steps: Count | None = runtime(None, description="Steps between checkpoints, besides those by time.", unit="steps")
+    save_steps: Count | None = runtime(
+        None, description="Steps between checkpoints, besides those by time.", unit="steps"
+    )
     save_total_limit: int = runtime(
         2, ge=2, description="Checkpoints kept. At least two: the newest may be incomplete when the process dies."
     )

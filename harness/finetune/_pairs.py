@@ -30,6 +30,10 @@ def pair_length(pair: Pair) -> int:
     return len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
 
 
+def _length(item: Item) -> int:
+    return len(item["prompt_ids"]) + max(len(item["chosen_ids"]), len(item["rejected_ids"]))
+
+
 @dataclass(frozen=True)
 class PairCollator:
     """TRL's collator, with the indices of the rows."""
@@ -52,7 +56,7 @@ def add_reference(trainer: Any, items: Sequence[Item], batch_size: int) -> None:
 
     model = trainer.ref_model or trainer.model
     model.eval()
-    order = sorted(items, key=lambda item: -len(item["prompt_ids"]) - max(len(item["chosen_ids"]), len(item["rejected_ids"])))
+    order = sorted(items, key=_length, reverse=True)
     for at in range(0, len(order), batch_size):
         part = order[at : at + batch_size]
         inputs = trainer.data_collator(part)

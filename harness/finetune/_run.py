@@ -14,7 +14,7 @@ from harness.blocks.kinds import TrainContext, TrainReport
 from harness.errors import StageFailed, UserError
 from harness.finetune import _checkpoint
 from harness.finetune._batches import Order
-from harness.finetune._data import Encoded, Pair, Row, named
+from harness.finetune._data import Encoded, Pair, Row, T, named
 from harness.finetune._guards import Watch, guarded
 from harness.finetune._models import load_model, lora_config, save_model
 from harness.finetune._quiet import surroundings
@@ -80,7 +80,7 @@ def imports() -> None:
     trl.SFTTrainer, trl.DPOTrainer  # noqa: B018 names in trl are imported when they are first asked for
 
 
-def tune[T: (Row, Pair)](
+def tune(
     block: Tuning,
     context: TrainContext,
     encode: Callable[[Opened], Encoded[T]],
@@ -89,8 +89,8 @@ def tune[T: (Row, Pair)](
     """Runs a fine-tuning; `encode` and `build` are what SFT and DPO differ in.
 
     Raises:
-        UserError: the model, an option or the device is wrong. StageFailed: a loss or gradient that is no number, a mask
-            that trains the wrong tokens, no rows, or no memory.
+        UserError: the model, an option or the device is wrong.
+        StageFailed: a loss or gradient is no number, a mask trains the wrong tokens, there are no rows or no memory.
     """
     clock = Clock()
     with clock("import"):
@@ -107,7 +107,8 @@ def tune[T: (Row, Pair)](
         with clock("train"):
             resumed = _train(built, watch, context)
         with clock("save"):
-            save_model(built.trainer.accelerator.unwrap_model(built.trainer.model), opened.chat, context.start, context.out)
+            tuned = built.trainer.accelerator.unwrap_model(built.trainer.model)
+            save_model(tuned, opened.chat, context.start, context.out)
     return _report(opened, encoded, built, watch, clock, resumed)
 
 
@@ -192,7 +193,9 @@ def _open(block: Tuning, context: TrainContext) -> Opened:
 
     device = device_of(context.device)
     if device.type == "cuda" and device.index:
-        raise UserError(f"training runs on the first visible GPU: set CUDA_VISIBLE_DEVICES={device.index} and device: cuda")
+        raise UserError(
+            f"training runs on the first visible GPU: set CUDA_VISIBLE_DEVICES={device.index}, device: cuda"
+        )
     model = load_model(context.start, block)
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or block.max_length
     chat = ChatFormat.from_folder(context.start)
@@ -204,7 +207,7 @@ def _check_vocabulary(model: Any, rows: Sequence[Row | Pair]) -> None:
     bad = [row.id for row in rows if any(len(part) and part.max() >= size for part in _ids(row))]
     if bad:
         raise UserError(
-            f"the tokenizer gives ids that the model has no embedding for ({size:,} of them), in the rows {named(bad)}: "
+            f"the tokenizer gives ids that the model has no embedding for (it has {size:,}), in the rows {named(bad)}: "
             f"tokenizer and weights do not belong together"
         )
 
@@ -296,6 +299,7 @@ def _memory(block: Tuning) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise StageFailed(
-            f"{block.name} ran out of memory: lower batch_size and raise gradient_accumulation_steps by as much (the result "
-            f"stays the same), set `gradient_checkpointing: true`, or train adapters with `lora: {{}}`. PyTorch: {error}"
+            f"{block.name} ran out of memory: lower batch_size and raise gradient_accumulation_steps by as much (the "
+            f"result stays the same), set `gradient_checkpointing: true`, or train adapters with `lora: {{}}`. "
+            f"PyTorch: {error}"
         ) from error

@@ -15,8 +15,8 @@ from harness.finetune._run import Built, Opened, adapters, configured, steps_for
 from harness.records.example import Example
 
 Loss = Literal[
-    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired", "apo_zero",
-    "apo_down", "discopop", "sft", "sigmoid_norm",
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
+    "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 ]  # fmt: skip
 
 
@@ -24,9 +24,9 @@ class Dpo(Tuning):
     """Direct preference optimisation (arXiv 2305.18290) with TRL's DPOTrainer, full or LoRA.
 
     Rows need an answer and a rejected one. With the sigmoid loss, chosen and rejected log-ratios against the reference
-    are compared, summed over tokens and scaled by beta; before the first step policy and reference agree, so the loss is
-    ln 2 whatever the data. With the start model as reference and its own answers as rejected, this is one iteration of
-    SPIN (arXiv 2401.01335, section 4.2), beta being its lambda. What a step reports: loss, grad_norm, learning_rate,
+    are compared, summed over tokens and scaled by beta; before the first step policy and reference agree, so the loss
+    is ln 2 whatever the data. With the start model as reference and its own answers as rejected, this is one iteration
+    of SPIN (arXiv 2401.01335, section 4.2), beta being its lambda. What a step reports: loss, grad_norm, learning_rate,
     tokens, rewards/… (chosen, rejected, accuracies, margins), logps/chosen and logps/rejected.
 
     Dropout is off in policy and reference, as in TRL.
@@ -38,13 +38,13 @@ class Dpo(Tuning):
     reference: OptionalRole = identity(None, description="The reference model; by default the start model.")
     learning_rate: float = identity(1e-6, gt=0, allow_inf_nan=False, description="Peak learning rate.", source="TRL")
     beta: float = identity(
-        0.1, gt=0, allow_inf_nan=False, description="Strength of the pull to the reference (SPIN: lambda).", source="TRL"
+        0.1, gt=0, allow_inf_nan=False, description="Pull to the reference (SPIN calls it lambda).", source="TRL"
     )
     loss_type: Loss = identity("sigmoid", description="Form of the preference loss, by TRL's name.", source="TRL")
     label_smoothing: float = identity(0.0, ge=0, lt=0.5, description="Share of pairs taken to be the wrong way round.")
     precompute_ref_log_probs: bool = identity(
         True,
-        description="Ask the reference once per pair instead of at every step: less time and memory, equal up to rounding.",
+        description="Ask the reference once per pair, not at every step: less time and memory, equal up to rounding.",
     )
 
     def train(self, rows: Iterable[Example], context: TrainContext) -> TrainReport:

@@ -19,10 +19,10 @@ from harness.records.example import Example, LossOn
 class Sft(Tuning):
     """Supervised fine-tuning with TRL's SFTTrainer, full or LoRA.
 
-    The loss is the mean over the trained tokens of a batch: those that the assistant wrote, end tokens included, or all.
-    A row with a weight w counts w times as much per token. Conversations are rendered with the start model's own
-    template, and the mask is verified for each row. What a step reports: loss (nats per token), grad_norm, learning_rate,
-    tokens (so far), entropy and mean_token_accuracy.
+    The loss is the mean over the trained tokens of a batch: those that the assistant wrote, end tokens included, or
+    all. A row with a weight w counts w times as much per token. Conversations are rendered with the start model's own
+    template, and the mask is verified for each row. What a step reports: loss (nats per token), grad_norm,
+    learning_rate, tokens (so far), entropy and mean_token_accuracy.
     """
 
     name: ClassVar[str] = "sft"
@@ -46,7 +46,7 @@ class Sft(Tuning):
         def encode(opened: Opened) -> Encoded[Row]:
             encoded = encode_rows(rows, opened.chat, opened.limit, self.loss_on)
             if self.loss_type != "nll" and any(row.weight != 1 for row in encoded.rows):
-                raise UserError(f"loss_type {self.loss_type} cannot train rows with weights: drop the weights or use nll")
+                raise UserError(f"loss_type {self.loss_type} cannot train rows with weights: drop them or use nll")
             return encoded
 
         return tune(self, context, encode, self._build)
@@ -58,7 +58,9 @@ class Sft(Tuning):
         probe = [row.ids.tolist() for row in rows[:2]]
         layout = layout_for(opened.model, opened.device.type == "cpu", self.packing, probe)
         if layout is None:
-            raise UserError(f"the model in {opened.context.start} does not keep packed rows apart: set `packing: false`")
+            raise UserError(
+                f"the model in {opened.context.start} does not keep packed rows apart: write packing: false"
+            )
         items = items_of(rows, opened.limit if layout == "packed" and self.packing else None)
         trained = [int(row.train.sum()) for row in rows]
         tokens = [len(row.ids) for row in rows]
@@ -73,12 +75,7 @@ class Sft(Tuning):
             # the rows themselves follow in `tune`: as arrays they cost a tenth of the memory and none of the copying
             train_dataset=Dataset.from_dict({"input_ids": [[0]], "labels": [[0]]}),
             processing_class=opened.chat.tokenizer,
-            data_collator=RowCollator(rows, opened.pad, layout, _unchecked),
+            data_collator=RowCollator(rows, opened.pad, layout),
             peft_config=adapters(opened),
         )
-        trainer.data_collator = RowCollator(rows, opened.pad, layout, lambda r, labels: trainer.watch.check_labels(r, labels))
         return Built(trainer, items, [sum(tokens[r] for r in item) for item in items], tokens, trained, layout)
-
-
-def _unchecked(rows: Any, labels: Any) -> None:
-    """Before the trainer exists there is no batch to check."""

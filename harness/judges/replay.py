@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from harness.blocks.base import runtime
+from harness.blocks.base import identity, runtime
 from harness.blocks.kinds import Answer, Context, EvalItem, Judge, Reply, Request, Verdict
 from harness.errors import UserError
 from harness.judges._tasks import order_of, source_id
@@ -28,6 +28,11 @@ class Replay(Judge):
     path: FilePath = runtime(description="annotations.json of alpaca-eval or FastChat's judgement JSONL; gzip too.")
     sha256: str | None = runtime(None, description="Expected SHA-256 of the file's unpacked content.")
 
+    any_reference: bool = identity(
+        False,
+        description="Accept preferences recorded against another text of the reference (AlpacaEval 1's published ones).",
+    )
+
     def identity_options(self) -> dict[str, Any]:
         """The file counts by its content, wherever it lies."""
         return super().identity_options() | {"sha256": datafile.checksum(self.path, self.sha256, "path")}
@@ -39,14 +44,14 @@ class Replay(Judge):
         yield from ()
         table = _table(self.path, datafile.checksum(self.path, self.sha256, "path"))
         if order_of(item) is not None:
-            return _preference(table.get((item.turns[0], answer.outputs[turn])), item)
+            return _preference(table.get((item.turns[0], answer.outputs[turn])), item, self.any_reference)
         return _score(table.get((source_id(item), turn)), answer.outputs[turn])
 
 
-def _preference(row: Mapping[str, Any] | None, item: EvalItem) -> Verdict:
+def _preference(row: Mapping[str, Any] | None, item: EvalItem, any_reference: bool) -> Verdict:
     if row is None:
         return _missing("no recorded verdict about this answer")
-    if row["output_1"] != item.reference[0]:
+    if row["output_1"] != item.reference[0] and not any_reference:
         return _missing("the recorded verdict is against another reference")
     completion = row.get("raw_completion") or {}
     raw, tokens = (

@@ -116,11 +116,12 @@ def _tokens(stage: Stage, rows: int) -> int:
 
 
 def _history(home: Home) -> dict[tuple[str, str], float]:
-    """Median seconds per row by (action, block) of all stages that finished in this home."""
+    """Median seconds per row, without imports, by (action, block) of all stages that finished in this home."""
     seen: dict[tuple[str, str], list[float]] = defaultdict(list)
     for path in sorted(home.journal.glob("*.jsonl")) if home.journal.exists() else []:
         for event in journal.read(path):
             if event["event"] == "stage_finished" and event.get("timing") and event.get("action"):
-                wall, count = float(event["timing"]["wall"]), max(1, int(event.get("rows") or 1))
-                seen[event["action"], event["block"]].append(wall / count)
+                timing = event["timing"]
+                work = timing["wall"] - timing.get("import", 0.0) - timing.get("open", 0.0)
+                seen[event["action"], event["block"]].append(work / max(1, int(event.get("rows") or 1)))
     return {name: median(values) for name, values in seen.items()}

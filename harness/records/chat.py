@@ -82,7 +82,7 @@ class ChatFormat:
         cut = text.rfind(_USER)
         if cut < 0:
             raise UserError(
-                f"the chat template of {self.name} does not write the user's text: no user turn can be sampled."
+                f"the chat template of {self.name} leaves the user's text out: no user turn can be sampled."
             )
         pieces = self._pieces(text)
         count = next((at for at, (_, _, end) in enumerate(pieces) if end > cut), len(pieces))
@@ -98,10 +98,8 @@ class ChatFormat:
         spans = self._marked(messages) if _MARKERS.search(self.template) else self._located(messages, text)
         spans = [(start, self._through_end_token(text, end)) for start, end in spans]
         pieces = self._pieces(text)
-        flags = (
-            int(any(start < end and first < end and last > start for first, last in spans)) for _, start, end in pieces
-        )
-        return tuple(piece[0] for piece in pieces), tuple(flags)
+        flags = [any(start < end and first < end and last > start for first, last in spans) for _, start, end in pieces]
+        return tuple(piece[0] for piece in pieces), tuple(map(int, flags))
 
     def encode(self, text: str, special: bool = False) -> tuple[int, ...]:
         """Ids of plain text; with `special`, what the tokenizer adds around it (a BOS) too."""
@@ -176,9 +174,8 @@ class ChatFormat:
         """Tokens with their spans; a BOS that the tokenizer would add is added once, doubled ones become one."""
         if self.tokenizer.is_fast:
             encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-            pieces = [
-                (token, *span) for token, span in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-            ]
+            spans = encoded["offset_mapping"]
+            pieces = [(token, start, end) for token, (start, end) in zip(encoded["input_ids"], spans, strict=True)]
         else:
             pieces = _spans_of(self.tokenizer, text)
         if self.bos is None:
@@ -202,7 +199,7 @@ class ChatFormat:
         return [(start, end) for start, end in spans[0]]
 
     def _located(self, messages: Sequence[Message], text: str) -> list[tuple[int, int]]:
-        """Where each assistant turn stands: a stand-in put in its place tells where it begins; then it must be there."""
+        """Where each assistant turn stands: a stand-in in its place tells where, and its own text must be found there."""
         spans = []
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
@@ -213,8 +210,8 @@ class ChatFormat:
             content = next((c for c in written if start >= 0 and text.startswith(c, start)), None)
             if content is None:
                 raise UserError(
-                    f"the chat template of {self.name} rewrites assistant turn {index + 1}, so its tokens cannot be told "
-                    f"from the others: mark them in the template with {{% generation %}}."
+                    f"the chat template of {self.name} rewrites turn {index + 1}, an assistant's, so its tokens cannot "
+                    f"be told from the others: mark them in the template with {{% generation %}}."
                 )
             spans.append((start, start + len(content)))
         return spans

@@ -31,14 +31,15 @@ class BadRow(ValueError):
 
 
 def detect(rows: Sequence[Row]) -> str | None:
-    """The format that every one of the first rows of a source has, or None.
+    """The format of the first rows of a source, or None.
 
-    Raises:
-        Nothing: an unknown form is the caller's to report, with the columns that there are.
+    Every row must have the format's columns and at least one be of its form, so that a single broken row is reported as
+    such by `convert` instead of hiding what the file is.
     """
-    if not rows:
-        return None
-    return next((name for name, test in _TESTS.items() if all(test(row) for row in rows)), None)
+    for name, (has_columns, is_of_form) in _TESTS.items():
+        if rows and all(map(has_columns, rows)) and any(map(is_of_form, rows)):
+            return name
+    return None
 
 
 def convert(row: Row, form: str, row_id: str, source: str = "") -> Example:
@@ -113,12 +114,23 @@ def _has_turns(row: Row, column: str, keys: set[str]) -> bool:
     return isinstance(turns, list) and bool(turns) and isinstance(turns[0], dict) and keys <= turns[0].keys()
 
 
-_TESTS: dict[str, Callable[[Row], bool]] = {
-    "preference": lambda row: {"chosen", "rejected"} <= row.keys(),
-    "messages": lambda row: any(_has_turns(row, name, {"role", "content"}) for name in ("messages", "conversations")),
-    "sharegpt": lambda row: _has_turns(row, "conversations", {"from", "value"}),
-    "alpaca": lambda row: "instruction" in row and ("output" in row or "response" not in row),
-    "prompt_completion": lambda row: "prompt" in row or "question" in row,
+Test = Callable[[Row], bool]
+
+
+def _has(*columns: str) -> Test:
+    """True for a row that has one of the columns."""
+    return lambda row: any(column in row for column in columns)
+
+
+_TESTS: dict[str, tuple[Test, Test]] = {
+    "preference": (_has("chosen"), _has("rejected")),
+    "messages": (
+        _has("messages", "conversations"),
+        lambda row: any(_has_turns(row, column, {"role", "content"}) for column in ("messages", "conversations")),
+    ),
+    "sharegpt": (_has("conversations"), lambda row: _has_turns(row, "conversations", {"from", "value"})),
+    "alpaca": (_has("instruction"), lambda row: "output" in row or "response" not in row),
+    "prompt_completion": (_has("prompt", "question"), _has("prompt", "question")),
 }
 
 

@@ -28,7 +28,8 @@ CHATML = (
 _MARKED = (
     "{{ bos_token if bos_token }}" + _TURNS + "{{ '<|' + message.role + '|>' }}{% if message.role == 'assistant' %}"
     "{% generation %}{{ message.content + '<|end|>' }}{% endgeneration %}{% else %}"
-    "{{ message.content + '<|end|>' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    "{{ message.content + '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 _PLAIN = (
     "{{ bos_token if bos_token }}" + _TURNS + "{% if message.role == 'assistant' %}{{ 'Assistant:' }}{% generation %}"
@@ -78,14 +79,14 @@ def adapter_base(folder: Path) -> Path:
     Raises:
         UserError: the adapter names none, or one that is not on this disk (nothing is downloaded).
     """
-    name = _json(folder / "adapter_config.json").get("base_model_name_or_path")
+    name = str(_json(folder / "adapter_config.json").get("base_model_name_or_path") or "")
     places = [Path(name), folder / name, folder.parent / name] if name else []
     for place in places:
         if (place / "config.json").is_file():
             return place
     raise UserError(
-        f"{folder / 'adapter_config.json'} is a LoRA adapter of {name!r}, and no model folder is there: download the base "
-        f"model and write its folder into base_model_name_or_path, or merge the adapter and name the merged model."
+        f"{folder / 'adapter_config.json'} is a LoRA adapter of {name!r}, and no model folder is there: download the "
+        f"base model and write its folder into base_model_name_or_path, or merge the adapter into its base."
     )
 
 

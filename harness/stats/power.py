@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from harness.stats.estimate import ALPHA, Difference, Noise
+from harness.stats.spread import typical_ratio
 
 POWER = 0.8
 MOST_RUNS = 64
@@ -60,13 +61,12 @@ def detectable(noise: Noise, *, runs: int | None = None, n: int | None = None, p
 def _half(noise: Noise) -> float:
     """The half width to expect (see `harness.stats.spread`): both sources at their expected size."""
     from scipy.special import stdtrit
-    from scipy.stats import chi2
 
     items = float(stdtrit(noise.n - 1, 1 - ALPHA / 2)) ** 2 * (noise.persistent + noise.residual)
     if noise.runs < 2:
         return float(items**0.5)
     freedom = noise.runs - 1
-    excess = noise.seed + max(0.0, 1 - float(chi2.ppf(0.5, freedom)) / freedom) * noise.residual
+    excess = noise.seed + max(0.0, 1 - typical_ratio(freedom)) * noise.residual
     return float((items + float(stdtrit(freedom, 1 - ALPHA / 2)) ** 2 * excess) ** 0.5)
 
 

@@ -50,12 +50,10 @@ class Spread:
     def excess(self) -> Floats:
         """Between-run variance beyond what the rest explains; 0 with fewer than three runs."""
         import numpy as np
-        from scipy.stats import chi2
 
         if not self.random_runs:
             return np.zeros_like(self.mean)
-        freedom = self.runs - 1
-        return np.maximum(0.0, self.between - float(chi2.ppf(0.5, freedom)) / freedom * self.rest)
+        return np.maximum(0.0, self.between - typical_ratio(self.runs - 1) * self.rest)
 
     def noise(self, judge: float = 0.0) -> Noise:
         """The components of a single experiment (arrays of shape ()), each at least 0."""
@@ -85,6 +83,13 @@ def spread(values: Floats) -> Spread:
     rest = (residuals**2).sum(axis=(-2, -1)) / ((runs - 1) * (n - 1)) / (runs * n)
     between = by_run.var(axis=-1, ddof=1) / runs
     return Spread(mean, np.maximum(units, rest), between, rest, n, runs)
+
+
+def typical_ratio(freedom: int) -> float:
+    """The median of chi² over its degrees of freedom: what a variance estimate exceeds half of the time."""
+    from scipy.special import chdtri
+
+    return float(chdtri(freedom, 0.5)) / freedom
 
 
 def quantile(alpha: Floats | float, freedom: float) -> Floats:

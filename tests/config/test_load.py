@@ -166,3 +166,9 @@ def test_files_that_options_name_are_found_beside_the_yaml(project: Project, mon
     project.write("evalsuites/world.yaml", "suite: world\nfile: items.json\n")
     project.write("evalsuites/items.json", "[]")
     assert project.load().suites[0].block.file == str(project.root / "evalsuites/items.json")
+
+
+def test_a_path_in_the_record_is_the_written_one(project: Project) -> None:
+    project.write("evalsuites/world.yaml", "suite: world\nfile: items.json\n")
+    project.write("evalsuites/items.json", "[]")
+    assert project.load().resolved["suites"][0]["file"] == "items.json"

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from harness.blocks.kinds import Context, Scorer
+from harness.blocks.kinds import Context, Scorer, Selector
 from harness.engines.base import Completion, Engine, Logprobs
 from harness.loop.drive import Desk, drive
 from harness.records.example import Example, Message
@@ -66,6 +67,60 @@ def example(name: str, question: str, answer: str | None, **more: Any) -> Exampl
     if answer is not None:
         turns.append(Message(role="assistant", content=answer))
     return Example(id=name, messages=tuple(turns), **more)
+
+
+class Chat:
+    """Every character is a token; a conversation is its texts and one header token."""
+
+    def __init__(self, longest: int = 99) -> None:
+        self.tokenizer = type("T", (), {"model_max_length": longest})()
+
+    def encode(self, text: str, special: bool = False) -> tuple[int, ...]:
+        return tuple(ord(c) for c in text)
+
+    def render(self, messages: Any, add_generation_prompt: bool = False) -> tuple[int, ...]:
+        return (*(ord(c) for m in messages for c in m["content"]), 0)
+
+
+def with_chat(**more: Any) -> Context:
+    chats: Any = {"student": Chat()}
+    return Context(chats=chats, **more)
+
+
+def flat(loss: Callable[[str], float]) -> Callable[[Any], Any]:
+    """A model whose loss per token is a function of the scored text."""
+    import numpy as np
+
+    def say(request: Any) -> Any:
+        text = "".join(map(chr, request.ids[request.start :]))
+        return type("L", (), {"values": np.full(len(text), -loss(text), dtype="float32")})()
+
+    return say
+
+
+@pytest.fixture(name="with_chat")
+def _with_chat() -> Callable[..., Context]:
+    return with_chat
+
+
+@pytest.fixture(name="flat")
+def _flat() -> Callable[..., Any]:
+    return flat
+
+
+def select(block: Selector, context: Context | None = None, **columns: list[Any]) -> list[str | None]:
+    rows = len(next(iter(columns.values())))
+    ids = {"id": [f"r{k}" for k in range(rows)], "group": [f"g{k}" for k in range(rows)]}
+    table = pd.DataFrame({**ids, **{name.replace("tag_", "tag:"): values for name, values in columns.items()}})
+    assert set(block.needs()) <= set(table.columns)
+    decisions = block.select(table, context or Context(block=block.name))
+    assert len(decisions) == rows
+    return decisions
+
+
+@pytest.fixture(name="select")
+def _select() -> Callable[..., list[str | None]]:
+    return select
 
 
 @pytest.fixture(name="example")

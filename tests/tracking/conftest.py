@@ -248,12 +248,13 @@ class Seen:
 def look() -> Callable[..., Seen]:
     """Reads MLflow's database (or a server) the way a user would."""
 
-    def read(world: World, uri: str | None = None) -> Seen:
+    def read(world: World, uri: str | None = None, plan: str | None = None) -> Seen:
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=uri or f"sqlite:///{world.home.path / 'mlflow.db'}")
         experiment = client.get_experiment_by_name(EXPERIMENT)
-        runs = client.search_runs([experiment.experiment_id])
+        wanted = f"tags.`loopbench.plan` = '{plan}'" if plan else ""
+        runs = client.search_runs([experiment.experiment_id], wanted)
         names = [run.info.run_name for run in runs]
         assert len(names) == len(set(names)), f"a run exists twice: {sorted(names)}"
         return Seen(client, {run.info.run_name: run for run in runs})

@@ -1,0 +1,239 @@
+"""The gate: did a change make a recipe worse by more than a margin? Passed 0, failed 1, cannot tell 3.
+
+It fails closed. Nothing measured, too few paired seeds, unfinished stages, another version of the suite or its judge,
+other items, a program judging a real suite: each is "cannot tell" with its reason, never a pass. It says how often it
+would err with the noise it saw.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.analysis import baseline as files
+from harness.analysis.arms import aligned
+from harness.analysis.baseline import Side, Sides
+from harness.analysis.gate_result import Check, GateResult, Status
+from harness.analysis.grid import Grid, SuiteFacts, read_grid
+from harness.analysis.items import read_items
+from harness.analysis.suites import arm_difference
+from harness.blocks.kinds import Metric
+from harness.errors import CannotTell, UserError
+from harness.stats import MIN_RUNS, error_rates, non_inferior
+
+
+def write_baseline(home: Path, experiment: str, recipe: str | None, path: Path, split: str = "test") -> None:
+    """Writes the baseline file of an experiment: of one recipe, or of all.
+
+    Raises:
+        CannotTell: the experiment was never run or is not finished.
+        UserError: no such recipe, or the file cannot be written.
+    """
+    grid = read_grid(home, experiment)
+    sides = files.sides_of(grid, read_items(grid, split), split)
+    if recipe is not None:
+        sides = {name: sides[name] for name in _named(sides, recipe, experiment)}
+    files.save(path, grid, sides, split)
+
+
+def gate_experiment(
+    home: Path,
+    experiment: str,
+    *,
+    recipe: str | None = None,
+    baseline: Path | None = None,
+    margins: Mapping[str, float] | None = None,
+) -> GateResult:
+    """Compares an experiment with a baseline file, or with its own baseline recipe.
+
+    Args:
+        home: the folder with store and runs.
+        experiment: the candidate's experiment.
+        recipe: the candidate (None: every arm of the file; without a file the only recipe besides the baseline).
+        baseline: a file that `write_baseline` wrote (None: what the experiment's `gate:` names, else its baseline).
+        margins: metric, or `suite/metric`, to the loss that is still acceptable (None: the experiment's `gate:`).
+
+    Raises:
+        UserError: no margin, one for a metric that no suite has, an unknown recipe, a file that is no baseline.
+    """
+    try:
+        grid = read_grid(home, experiment)
+    except CannotTell as error:
+        return _undecided(experiment, str(baseline or "nothing"), str(error))
+    own = grid.gate or {}
+    wanted = _margins(grid, margins if margins is not None else own.get("margin") or {})
+    named = baseline or own.get("baseline")
+    if named is not None and not (baseline is None and named in grid.recipes):
+        split, reference = files.load(Path(named))
+        against = str(named)
+    else:
+        split, reference, against = "test", None, str(named or grid.baseline or "")
+    try:
+        sides = files.sides_of(grid, read_items(grid, split), split)
+    except CannotTell as error:
+        return _undecided(experiment, against, str(error))
+    pairs = (
+        _own_pairs(grid, sides, recipe, against) if reference is None else _file_pairs(grid, sides, reference, recipe)
+    )
+    return _judge(grid, against, pairs, wanted)
+
+
+Pair = tuple[str, Mapping[str, Side], str, Mapping[str, Side]]
+"""Candidate's name and suites, baseline's name and suites."""
+
+
+def _file_pairs(grid: Grid, sides: Sides, reference: Sides, recipe: str | None) -> list[Pair]:
+    if recipe is None:
+        return [(name, sides.get(name, {}), name, suites) for name, suites in reference.items()]
+    result = []
+    for name in _named(sides, recipe, grid.experiment):
+        other = name if name in reference else next(iter(reference)) if len(reference) == 1 else None
+        if other is None:
+            raise UserError(f"the baseline file has no arm {name!r}; it has: {', '.join(reference)}")
+        result.append((name, sides[name], other, reference[other]))
+    return result
+
+
+def _own_pairs(grid: Grid, sides: Sides, recipe: str | None, base: str) -> list[Pair]:
+    if not base:
+        raise UserError(
+            f"{grid.experiment} has nothing to be gated against: give --baseline FILE, or set `baseline:` to a recipe"
+        )
+    others = [name for name in grid.recipes if name != base]
+    if recipe is None and len(others) != 1:
+        raise UserError(
+            f"{grid.experiment} has {len(others)} recipes besides its baseline {base}: "
+            f"name the candidate with --recipe ({', '.join(others) or 'none'})"
+        )
+    candidate = recipe or others[0]
+    if candidate == base:
+        raise UserError(f"{base} is the baseline itself: a recipe is not gated against itself")
+    names = _named(sides, candidate, grid.experiment)
+    return [
+        (name, sides[name], base + name.removeprefix(candidate), sides[base + name.removeprefix(candidate)])
+        for name in names
+    ]
+
+
+def _named(sides: Sides, recipe: str, experiment: str) -> list[str]:
+    """The arms of a recipe (one per student)."""
+    found = [name for name in sides if name == recipe or name.startswith(f"{recipe}/")]
+    if not found:
+        near = difflib.get_close_matches(recipe, list(sides), 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"{experiment} has no recipe {recipe!r}: its recipes are {', '.join(sides)}{hint}")
+    return found
+
+
+def _margins(grid: Grid, margins: Mapping[str, float]) -> dict[tuple[str, str], float]:
+    """(suite, metric) to margin.
+
+    Raises:
+        UserError: none given, a negative one, or one for a metric that no suite has.
+    """
+    if not margins:
+        raise UserError(
+            "a gate needs margins: the loss per metric that is still acceptable. Give --margin accuracy=0.02, or "
+            "`gate: {margin: {accuracy: 0.02}}` in the experiment"
+        )
+    known = {(suite, m.name): None for suite, facts in grid.suites.items() for m in facts.metrics}
+    result: dict[tuple[str, str], float] = {}
+    for name, margin in margins.items():
+        if not margin >= 0:
+            raise UserError(f"the margin of {name} is {margin}: it is a loss, so 0 or more")
+        hits = [one for one in known if name in (one[1], f"{one[0]}/{one[1]}")]
+        if not hits:
+            names = sorted({metric for _, metric in known})
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"no suite of {grid.experiment} has a metric {name!r} (there are {', '.join(names)}){hint}")
+        result |= dict.fromkeys(hits, margin)
+    return result
+
+
+def _judge(grid: Grid, against: str, pairs: list[Pair], margins: Mapping[tuple[str, str], float]) -> GateResult:
+    checks, warnings = [], []
+    for name, mine, other, theirs in pairs:
+        for (suite, metric), margin in margins.items():
+            facts = grid.suites[suite]
+            checks.append(_check(facts, facts.metric(metric), margin, name, mine.get(suite), other, theirs.get(suite)))
+            warnings += _engine_warning(name, mine.get(suite), other, theirs.get(suite))
+    free = [suite for suite in grid.suites if suite not in {s for s, _ in margins}]
+    warnings += [f"{suite} has no margin and was not gated" for suite in free]
+    states = {check.status for check in checks}
+    status: Status = "failed" if "failed" in states else "passed" if states == {"passed"} else "cannot tell"
+    return GateResult(
+        experiment=grid.experiment,
+        against=against,
+        status=status,
+        checks=tuple(checks),
+        reasons=() if checks else ("nothing was compared",),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _check(
+    facts: SuiteFacts, metric: Metric, margin: float, name: str, mine: Side | None, other: str, theirs: Side | None
+) -> Check:
+    about: dict[str, Any] = {
+        "arm": name,
+        "baseline": other,
+        "suite": facts.name,
+        "metric": metric.name,
+        "unit": metric.unit,
+        "margin": margin,
+    }
+    reason = _obstacle(facts, metric, mine, theirs)
+    if reason or mine is None or theirs is None:
+        return Check(**about, status="cannot tell", reason=reason or "nothing was measured")
+    theirs_arm = theirs.metrics[metric.name]
+    try:
+        found, _ = arm_difference(
+            aligned(mine.metrics[metric.name], theirs_arm.ids, "the baseline"), theirs_arm, metric.unit
+        )
+    except CannotTell as error:
+        return Check(**about, status="cannot tell", reason=str(error))
+    if found is None or found.runs < MIN_RUNS:
+        runs = found.runs if found is not None else 0
+        why = f"{runs} training seeds are in both; a verdict needs {MIN_RUNS} (fewer show a checkpoint difference)"
+        return Check(**about, status="cannot tell", difference=found, reason=why)
+    value, low, high = found.value, found.low, found.high
+    if not metric.higher_is_better:
+        value, low, high = -value, -high, -low
+    status = non_inferior(value, low, high, margin)
+    why = "the interval reaches to both sides of the margin" if status == "cannot tell" else ""
+    return Check(**about, status=status, difference=found, rates=error_rates(found.noise, margin), reason=why)
+
+
+def _obstacle(facts: SuiteFacts, metric: Metric, mine: Side | None, theirs: Side | None) -> str:
+    """Why two sides may not be compared, or nothing."""
+    if mine is None:
+        return "the candidate has no grades for it"
+    if theirs is None:
+        return "the baseline has no grades for it"
+    if mine.unfinished or theirs.unfinished:
+        return f"{max(mine.unfinished, theirs.unfinished)} stages are unfinished"
+    if facts.stand_in and facts.real:
+        return f"a program judged a real suite ({facts.label}), which can never pass a gate"
+    unlike = [key for key in {**mine.identity, **theirs.identity} if mine.identity.get(key) != theirs.identity.get(key)]
+    if unlike:
+        parts = [f"{key} is {mine.identity.get(key)}, in the baseline {theirs.identity.get(key)}" for key in unlike]
+        return f"unlike suites are not compared: {'; '.join(parts)}"
+    absent = [who for who, side in (("candidate", mine), ("baseline", theirs)) if metric.name not in side.metrics]
+    return f"the {absent[0]} has no {metric.name}" if absent else ""
+
+
+def _engine_warning(name: str, mine: Side | None, other: str, theirs: Side | None) -> list[str]:
+    if mine is None or theirs is None or mine.engines == theirs.engines:
+        return []
+    text = [", ".join(" ".join(pair) for pair in sorted(side.engines)) for side in (mine, theirs)]
+    return [f"{name} answered with {text[0]}, the baseline with {text[1]}: engine and dtype change scores a little"]
+
+
+def _undecided(experiment: str, against: str, reason: str) -> GateResult:
+    return GateResult(experiment=experiment, against=against, status="cannot tell", checks=(), reasons=(reason,))
+
+
+__all__ = ["Check", "GateResult", "Status", "gate_experiment", "write_baseline"]

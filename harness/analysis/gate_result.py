@@ -1,0 +1,81 @@
+"""What a gate found: one check per arm and metric, and the verdict over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from harness.analysis.numbers import number, pair
+from harness.errors import EXIT_CANNOT_TELL, EXIT_GATE_FAILED, EXIT_OK
+from harness.stats import Difference, Rates
+
+Status = Literal["passed", "failed", "cannot tell"]
+EXIT_CODES: Mapping[Status, int] = {"passed": EXIT_OK, "failed": EXIT_GATE_FAILED, "cannot tell": EXIT_CANNOT_TELL}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One metric of one arm. `difference` is candidate minus baseline as measured, also where less is better."""
+
+    arm: str
+    baseline: str
+    suite: str
+    metric: str
+    unit: str
+    margin: float
+    status: Status
+    difference: Difference | None = None
+    rates: Rates | None = None
+    reason: str = ""
+
+    def text(self) -> str:
+        """One line."""
+        name = f"{self.status}: {self.arm} against {self.baseline} on {self.suite} {self.metric}"
+        found = self.difference
+        if found is None:
+            return f"{name}: {self.reason}"
+        ends = pair(found.low, found.high, self.unit, 3, signed=True)
+        line = f"{name}: {number(found.value, self.unit, 3, signed=True)} {ends}, margin {self.margin:g}"
+        line += f", {found.n:,} items × {found.runs} seeds" + (f", {found.missing} missing" if found.missing else "")
+        return f"{line}: {self.reason}" if self.reason else line
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateResult:
+    """The verdict over all checks: failed if any failed, passed only if all passed and there was one."""
+
+    experiment: str
+    against: str
+    status: Status
+    checks: tuple[Check, ...]
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 passed, 1 failed, 3 cannot tell."""
+        return EXIT_CODES[self.status]
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values, with the exit code."""
+        return asdict(self) | {"exit_code": self.exit_code}
+
+    def text(self) -> str:
+        """For people: the verdict, each check, its error rates."""
+        lines = [f"{self.experiment}: {self.status.upper()} against {self.against}"]
+        for check in self.checks:
+            lines.append(f"  {check.text()}")
+            if check.rates is not None:
+                lines.append(f"    {_rates_text(check.rates, check.unit)}")
+        lines += [f"  {reason}" for reason in self.reasons]
+        lines += [f"  note: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+
+def _rates_text(rates: Rates, unit: str) -> str:
+    drop = number(rates.planted, unit, 3, signed=True)
+    return (
+        f"with this noise the gate fails {rates.false_alarm:.1%} and cannot tell {rates.undecided:.0%} of unchanged "
+        f"candidates; of a true change by {drop} it passes {rates.miss:.1%} and fails {rates.found:.0%}"
+    )

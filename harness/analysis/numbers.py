@@ -1,0 +1,52 @@
+"""Numbers as the end table writes them: shares without a leading zero, intervals without commas."""
+
+from __future__ import annotations
+
+from harness.analysis.result import SuiteResult
+
+_FINE = 0.02
+_WHOLE = ("characters", "tokens")
+
+
+def places(suite: SuiteResult) -> int:
+    """Decimal places for a suite: two, three where an interval is narrow, none for counts."""
+    if suite.unit in _WHOLE:
+        return 0
+    halves = [(arm.score.high - arm.score.low) / 2 for arm in suite.arms if arm.score is not None]
+    return 3 if suite.unit == "share" and halves and max(halves) < _FINE else 2
+
+
+def number(value: float, unit: str, digits: int, *, signed: bool = False) -> str:
+    """One number; a share below 1 has no leading zero."""
+    if unit in _WHOLE:
+        return f"{value:+,.0f}" if signed else f"{value:,.0f}"
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if unit == "share" and abs(value) < 1 and text.lstrip("+-")[0] == "0" else text
+
+
+def pair(low: float, high: float, unit: str, digits: int, *, signed: bool = False) -> str:
+    """An interval."""
+    return f"[{number(low, unit, digits, signed=signed)} {number(high, unit, digits, signed=signed)}]"
+
+
+def probability(p: float | None) -> str:
+    """A p-value to three places."""
+    if p is None:
+        return ""
+    return "<.001" if p < 0.001 else f"{p:.3f}".replace("0.", ".", 1)
+
+
+def count(n: int) -> str:
+    """A count, thousands as k and millions as M; nothing for 0."""
+    for size, letter in ((1_000_000, "M"), (10_000, "k")):
+        if n >= size:
+            scaled = n / (1_000_000 if letter == "M" else 1_000)
+            return f"{scaled:.1f}{letter}" if scaled < 10 else f"{scaled:.0f}{letter}"
+    return f"{n:,}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours."""
+    if seconds < 180:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

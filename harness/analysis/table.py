@@ -1,0 +1,184 @@
+"""The end table: who won, by how much, how surely, and what it took. Programs read `Comparison.to_json`."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterable, Mapping
+from typing import IO, TYPE_CHECKING
+
+from harness.analysis.numbers import count, duration, number, pair, places, probability
+from harness.analysis.result import BETTER, WORSE, ArmResult, Comparison, SuiteResult
+from harness.stats import Estimate
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+WIDTH = 120
+REASONS = 3
+"""Reasons for dropped rows that are named per recipe; the rest is summed."""
+
+
+def print_comparison(
+    comparison: Comparison, *, wall: float | None = None, failed: int | None = None, file: IO[str] | None = None
+) -> None:
+    """Prints the end table.
+
+    Args:
+        comparison: what to show.
+        wall: seconds that the run took, where one just ended.
+        failed: stages that failed (None: as the journal says).
+        file: where to (None: standard output). Colour only on a terminal.
+    """
+    from rich.console import Console
+
+    terminal = file is None or file.isatty()
+    width = max(100, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)) if terminal else WIDTH
+    console = Console(file=file, width=width, highlight=False, soft_wrap=False)
+    console.print(_heading(comparison, wall, len(comparison.failed_stages) if failed is None else failed))
+    for suite in comparison.suites:
+        console.print(_subheading(comparison, suite))
+        console.print(_table(suite))
+        console.print(_note_table(_suite_notes(suite)))
+    console.print(_note_table(_notes(comparison)))
+
+
+def comparison_text(comparison: Comparison, *, wall: float | None = None, failed: int | None = None) -> str:
+    """The end table as plain text, at most 120 columns wide."""
+    out = io.StringIO()
+    print_comparison(comparison, wall=wall, failed=failed, file=out)
+    return out.getvalue()
+
+
+def _heading(comparison: Comparison, wall: float | None, failed: int) -> Text:
+    from rich.text import Text
+
+    grid = f"{len(comparison.recipes)} recipes × {len(comparison.seeds)} seeds × {comparison.iterations} iterations"
+    if len(comparison.students) > 1:
+        grid = f"{len(comparison.students)} students × {grid}"
+    took = [duration(wall)] if wall is not None else []
+    return Text("   ".join([comparison.experiment, grid, *took, f"{failed} failed stages"]), style="bold")
+
+
+def _subheading(comparison: Comparison, suite: SuiteResult) -> Text:
+    from rich.text import Text
+
+    who = [f"student {suite.student}"] if len(comparison.students) > 1 else []
+    judge = [suite.label] if suite.label else []
+    parts = [f"{suite.split} split", f"{suite.suite} v{suite.version}", f"{suite.items:,} items", *who, *judge]
+    return Text(", ".join(parts), style="bold red" if suite.stand_in and suite.real else "")
+
+
+def _table(suite: SuiteResult) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("recipe", overflow="fold")
+    for name in (suite.metric, f"vs {suite.baseline}"):
+        table.add_column(name, no_wrap=True)
+    for name in ("p Holm", "rows", "train tok", "gen tok"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    digits = places(suite)
+    for arm in suite.arms:
+        style = {BETTER: "green", WORSE: "red"}.get(arm.verdict, "")
+        table.add_row(*(Text(cell) for cell in _cells(arm, suite, digits)), Text(arm.words, style=style))
+    if suite.untuned is not None:
+        table.add_row("untuned", _score(suite.untuned, suite, digits), *[""] * 6)
+    return table
+
+
+def _cells(arm: ArmResult, suite: SuiteResult, digits: int) -> list[str]:
+    found = arm.difference
+    versus = "baseline" if arm.recipe == suite.baseline else ""
+    if found is not None:
+        ends = pair(found.low, found.high, suite.unit, digits, signed=True)
+        versus = f"{number(found.value, suite.unit, digits, signed=True)} {ends}"
+    return [
+        arm.recipe,
+        _score(arm.score, suite, digits),
+        versus,
+        probability(arm.p_holm),
+        count(arm.cost.rows),
+        count(arm.cost.train_tokens),
+        count(arm.cost.generated_tokens),
+    ]
+
+
+def _score(score: Estimate | None, suite: SuiteResult, digits: int) -> str:
+    if score is None:
+        return "-"
+    missing = f" ({score.missing} missing)" if score.missing else ""
+    return f"{number(score.value, suite.unit, digits)} {pair(score.low, score.high, suite.unit, digits)}{missing}"
+
+
+def _suite_notes(suite: SuiteResult) -> Iterable[tuple[str, str]]:
+    if suite.groups:
+        yield "groups", " ".join("{" + "  ".join(group) + "}" for group in suite.groups)
+    if any(suite.noise.values()):
+        shares = "  ".join(f"{name} {share:.0%}" for name, share in suite.noise.items())
+        yield "noise", f"{shares}   (most: {suite.dominant})"
+    yield "scope", suite.scope
+    if suite.missing:
+        arms = [f"{arm.recipe}: {_reasons(arm.missing)}" for arm in suite.arms if arm.missing]
+        yield "missing", f"{suite.missing} grades; intervals allow for the worst and the best case. {'; '.join(arms)}"
+    settle = [line for arm in suite.arms if (line := _settle(arm, suite))]
+    if settle:
+        yield "settle", "; ".join(settle)
+
+
+def _settle(arm: ArmResult, suite: SuiteResult) -> str:
+    plan = arm.settle
+    if plan is None:
+        return ""
+    if plan.more_runs is not None and plan.more_runs > 0:
+        time = f", about {duration(plan.seconds)}" if plan.seconds is not None else ""
+        return f"{arm.recipe}: {plan.more_runs} more seeds{time}"
+    if plan.more_items is not None and plan.more_items > 0:
+        return f"{arm.recipe}: {plan.more_items:,} more items (seeds alone would not do)"
+    if plan.more_runs is None and plan.more_items is None:
+        least = number(plan.detectable, suite.unit, 3)
+        return f"{arm.recipe}: too small a difference; this design finds {least} with 80 % power"
+    return f"{arm.recipe}: one more seed or item may do"
+
+
+def _notes(comparison: Comparison) -> Iterable[tuple[str, str]]:
+    arms = {arm.recipe: arm for suite in comparison.suites for arm in suite.arms}
+    dropped = [f"{name}: {_reasons(arm.cost.dropped)}" for name, arm in arms.items() if arm.cost.dropped]
+    missing = sum(suite.missing for suite in comparison.suites)
+    yield "dropped", "; ".join([*dropped, f"{missing} grades missing"])
+    judge = comparison.spent.get("judge", 0)
+    roles = [f"{role} {count(n)} tokens" for role, n in comparison.spent.items() if role != "judge"]
+    yield "spent", ", ".join([*roles, f"judge {count(judge)}"])
+    for recipe, changes in comparison.overrides.items():
+        yield "config", f"{recipe}: " + ", ".join(f"{name} {value}" for name, value in changes.items())
+    if comparison.equalised:
+        yield "budget", "equal for all: " + ", ".join(f"{name} {n}" for name, n in comparison.equalised.items())
+    if comparison.family > 1:
+        yield "p", f"two-sided, Holm over {comparison.family} differences; intervals are 95 % each, not corrected"
+    for label, why in comparison.failed_stages.items():
+        yield "failed", f"{label}: {why}"
+    for line in comparison.warnings:
+        yield "note", line
+    yield "next", "  |  ".join(comparison.next_commands)
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    ordered = sorted(counts.items(), key=lambda entry: -entry[1])
+    parts = [f"{n:,} {reason}" for reason, n in ordered[:REASONS]]
+    rest = sum(n for _, n in ordered[REASONS:])
+    return ", ".join([*parts, *([f"{rest:,} for other reasons"] if rest else [])])
+
+
+def _note_table(notes: Iterable[tuple[str, str]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True, min_width=7)
+    table.add_column(overflow="fold")
+    for name, text in notes:
+        table.add_row(Text(name, style="bold"), Text(text))
+    return table

@@ -1,0 +1,90 @@
+"""The shipped experiments and recipes are valid against the real blocks; the real-data ones where the files are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness import config
+from harness.blocks import registry
+from harness.records.example import Dropped, Example, prompt_text
+from harness.records.sources import load
+
+HERE = Path(__file__).resolve()
+REAL = Path(os.environ.get("LOOPBENCH_SHARED_DATA") or HERE.parents[3] / "shared" / "data")
+
+
+@pytest.fixture
+def real(monkeypatch: pytest.MonkeyPatch) -> Path:
+    if not (REAL / "gsm8k").is_dir():
+        pytest.skip(f"no real files: LOOPBENCH_SHARED_DATA is not set and {REAL} is not there")
+    monkeypatch.setenv("LOOPBENCH_DATA", str(REAL))
+    return REAL
+
+
+@pytest.mark.parametrize("name", ["quickstart", "smoke"])
+def test_experiments_of_the_pocket_world(name: str) -> None:
+    experiment = config.load(name, registry)
+    assert experiment.resolved["experiment"] == name
+
+
+def test_the_quickstart_is_the_one_that_is_documented() -> None:
+    quickstart = config.load("quickstart", registry)
+    assert [recipe.name for recipe in quickstart.recipes] == ["all-data", "random-10", "ifd-10", "magpie"]
+    assert quickstart.baseline == "random-10"
+    assert {recipe.loop.iterations for recipe in quickstart.recipes} == {2}
+
+
+def test_the_smoke_experiment_has_every_kind_of_step() -> None:
+    smoke = config.load("smoke", registry)
+    verbs = {step.verb for recipe in smoke.recipes for step in recipe.steps}
+    assert verbs == {"synthesize", "score", "select", "pair", "finetune"}
+
+
+@pytest.mark.parametrize("name", config.names("recipes"))
+def test_every_recipe_fits_the_pocket_models(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text(
+        "experiment: one\nmodels: {student: pocket/base, teacher: pocket/chat, judge: pocket/oracle}\n"
+        f"data: {{pool: pocket/clean}}\nrecipes: [{name}]\nsuites: [pocket]\n"
+    )
+    assert config.load(file, registry).recipe(name).steps
+
+
+def test_real_data_reads_whole_item_sets_and_keeps_their_prompts_out_of_the_pool(real: Path) -> None:
+    experiment = config.load("real-data", registry)
+    rows = list(load(experiment.data["pool"]))
+    kept = [row for row in rows if isinstance(row, Example)]
+    assert len(kept) == 3000
+    assert {row.reason for row in rows if isinstance(row, Dropped)} <= {
+        "no answer",
+        "prompt of alpaca-eval",
+        "prompt of mt-bench",
+    }
+    suites = {suite.name: len(suite.block.items("test")) for suite in experiment.suites}
+    assert suites == {"gsm8k": 1319, "alpaca-eval": 805, "mt-bench": 80}
+    assert all(suite.judge is None or suite.judge.stand_in for suite in experiment.suites)
+
+
+def test_dev_problems_are_those_that_no_pool_has(real: Path) -> None:
+    train, dev, test = (config.load_dataset(f"gsm8k-{part}", registry) for part in ("train", "dev", "test"))
+    prompts = [{prompt_text(row) for row in load(part) if isinstance(row, Example)} for part in (train, dev, test)]
+    assert [len(part) for part in prompts] == [6973, 500, 1319]
+    assert not (prompts[0] & prompts[1])
+    assert not (prompts[0] | prompts[1]) & prompts[2]
+
+
+def test_the_dev_split_of_the_suite_is_the_withheld_part(real: Path) -> None:
+    suite, dev = config.load_suite("gsm8k", registry), config.load_dataset("gsm8k-dev", registry)
+    texts = {prompt_text(row) for row in load(dev) if isinstance(row, Example)}
+    items = suite.block.items("dev")
+    assert len(items) == 500
+    assert {text for text in texts if any(text in item.turns[-1] for item in items)} == texts
+
+
+def test_the_alpaca_rows_without_an_answer_are_counted(real: Path) -> None:
+    rows = list(load(config.load_dataset("alpaca", registry)))
+    assert sum(isinstance(row, Example) for row in rows) == 49_975
+    assert [row.reason for row in rows if isinstance(row, Dropped)] == ["no answer"] * 27

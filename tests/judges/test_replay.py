@@ -1,0 +1,86 @@
+"""Recorded verdicts: found by what they are about, never lent to another answer."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from suite_driver import drive
+
+from harness.blocks.kinds import Answer, Context, EvalItem, Verdict
+from harness.errors import UserError
+from harness.judges._tasks import pair, source_data
+from harness.judges.replay import Replay
+
+PAIR = pair(EvalItem(id="a/0", turns=("Say hi",), reference=("Hello",)), "answer first")
+TURNS = EvalItem(id="m/81", turns=("Say hi", "Again"), data=source_data(81))
+
+
+def write(path: Path, rows: list[dict[str, Any]], lines: bool = False) -> str:
+    text = "\n".join(json.dumps(r) for r in rows) if lines else json.dumps(rows)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return str(path)
+
+
+def replayed(path: str, item: EvalItem, *outputs: str, turn: int = 0) -> Verdict:
+    verdict: Verdict = drive(Replay(path=path).judge(item, Answer(item=item.id, outputs=outputs), turn, Context()), str)
+    return verdict
+
+
+def annotation(**changes: Any) -> dict[str, Any]:
+    row = {"instruction": "Say hi", "output_1": "Hello", "output_2": "Hey", "preference": 1.25}
+    return row | changes
+
+
+def test_a_preference_with_its_text_and_tokens(tmp_path: Path) -> None:
+    raw = {"text": "m", "total_tokens": 806.0}
+    path = write(tmp_path / "annotations.json.gz", [annotation(raw_completion=raw)])
+    assert replayed(path, PAIR, "Hey") == Verdict(score=None, preference=1.25, raw="m", tokens=806)
+
+
+def test_a_draw_of_alpaca_eval_1_is_written_0(tmp_path: Path) -> None:
+    assert replayed(write(tmp_path / "a.json", [annotation(preference=0)]), PAIR, "Hey").preference == 1.5
+
+
+@pytest.mark.parametrize(("row", "output", "reason"), [
+    (annotation(), "Yo", "no recorded verdict about this answer"),
+    (annotation(output_1="Hallo"), "Hey", "against another reference"),
+    (annotation(preference=None), "Hey", "has no preference"),
+    (annotation(preference=7), "Hey", "not between 1 and 2"),
+])  # fmt: skip
+def test_what_was_not_recorded_is_missing(tmp_path: Path, row: dict[str, Any], output: str, reason: str) -> None:
+    verdict = replayed(write(tmp_path / "a.json", [row]), PAIR, output)
+    assert (verdict.preference, verdict.parsed) == (None, False)
+    assert reason in verdict.reason
+
+
+def test_a_grade_is_read_anew_from_the_judges_text(tmp_path: Path) -> None:
+    row = {"question_id": 81, "turn": 2, "user_prompt": "... Hi again ...", "judgment": "Rating: [[4]]", "score": 9}
+    path = write(tmp_path / "j.jsonl", [row], lines=True)
+    assert replayed(path, TURNS, "Hi", "Hi again", turn=1).score == 4
+    assert replayed(path, TURNS, "Hi", "Other", turn=1).reason == "the recorded verdict is about another answer"
+    assert replayed(path, TURNS, "Hi", "Hi again", turn=0).reason == "no recorded verdict about this answer"
+
+
+def test_a_failed_judgement_is_missing_not_minus_one(tmp_path: Path) -> None:
+    row = {"question_id": 81, "turn": 1, "user_prompt": "Hi", "judgment": "$ERROR$", "score": -1}
+    verdict = replayed(write(tmp_path / "j.jsonl", [row], lines=True), TURNS, "Hi")
+    assert (verdict.score, verdict.parsed) == (None, False)
+
+
+def test_mistakes_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no recorded verdicts"):
+        replayed(write(tmp_path / "a.json", [{"x": 1}]), PAIR, "Hey")
+    with pytest.raises(UserError, match="not there"):
+        replayed(str(tmp_path / "none.json"), PAIR, "Hey")
+    path = write(tmp_path / "a.json", [annotation()])
+    with pytest.raises(UserError, match="another version of the data"):
+        Replay(path=path, sha256="0" * 64).identity_options()
+
+
+def test_packed_and_plain_files_are_the_same_verdicts(tmp_path: Path) -> None:
+    plain, packed = write(tmp_path / "a.json", [annotation()]), write(tmp_path / "b.json.gz", [annotation()])
+    assert Replay(path=plain).identity_options() == Replay(path=packed).identity_options()

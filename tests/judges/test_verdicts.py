@@ -1,0 +1,34 @@
+"""Verdicts come out of a judge's text, or are missing; never a guess."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.judges._verdicts import choice, rating
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Good. Rating: [[7]]", 7.0),
+        ("Rating: [[9.5]]", 9.5),
+        ("Rating: [5]", 5.0),
+        ("first [3] then Rating: [[8]]", 8.0),
+        ("no grade", None),
+        ("Rating: 7", None),
+        ("Rating: [[0]]", None),
+        ("Rating: [[11]]", None),
+        ("Rating: [[-1]]", None),
+        ("", None),
+    ],
+)
+def test_rating(text: str, expected: float | None) -> None:
+    assert rating(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("so [[A]]", "A"), ("[[B]] yes [[B]]", "B"), ("[[C]]", "C"), ("[[A]] or [[B]]", None), ("A", None), ("[[D]]", None)],
+)
+def test_choice(text: str, expected: str | None) -> None:
+    assert choice(text) == expected

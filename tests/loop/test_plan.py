@@ -1,0 +1,126 @@
+"""The plan: shared stages are one stage, keys follow what is produced, dev feeds back and test never does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.loop.plan import Plan
+from harness.loop.stage import Stage
+
+from .conftest import Make
+
+PICK = """
+recipe: pick
+loop: {iterations: 2}
+steps:
+  - {score: ifd, model: student}
+  - {select: top, by: ifd, keep: 50%}
+  - {finetune: sft}
+"""
+SPIN = """
+recipe: spin
+loop: {iterations: 3, start_from: previous}
+steps:
+  - {synthesize: respond, from: pool, model: start, temperature: 1.0}
+  - {pair: gold_vs_self, as: pairs}
+  - {finetune: dpo, from: [pairs, pairs@previous], reference: start, beta: {by_iteration: [.1, .1, 5]}}
+"""
+MAGPIE = """
+recipe: magpie
+loop: {iterations: 2, data: accumulate}
+steps:
+  - {synthesize: magpie, model: teacher, rows: 8, focus: feedback}
+  - {finetune: sft}
+"""
+
+
+def labelled(plan: Plan, text: str) -> list[Stage]:
+    return [stage for stage in plan.stages.values() if text in stage.label]
+
+
+def one(plan: Plan, text: str) -> Stage:
+    (stage,) = labelled(plan, text)
+    return stage
+
+
+def test_parents_come_before_children(make: Make) -> None:
+    seen: set[str] = set()
+    for key, stage in make(PICK, SPIN, MAGPIE).stages.items():
+        assert set(stage.parents) <= seen
+        seen.add(key)
+
+
+def test_what_recipes_share_is_one_stage(make: Make) -> None:
+    alone = make(PICK)
+    both = make(PICK, PICK.replace("recipe: pick", "recipe: same"))
+    assert set(both.stages) == set(alone.stages)
+    assert len(both.cells) == 2
+
+
+def test_training_seeds_share_the_data_and_differ_in_the_model(make: Make) -> None:
+    plan = make(PICK, overrides=("seeds=3",))
+    assert len(labelled(plan, "pick i1 ifd")) == 1
+    assert len(labelled(plan, "pick i1 sft")) == 3
+    assert len(labelled(plan, "grade untuned")) == 1
+
+
+def test_a_recipe_that_only_selects_gets_disjoint_slices(make: Make) -> None:
+    plan = make(PICK)
+    assert one(plan, "pick i1 ifd").inputs[0].slice == (0, 2)
+    assert one(plan, "pick i2 ifd").inputs[0].slice == (1, 2)
+    assert one(make(SPIN), "spin i2 respond").inputs[0].slice is None
+
+
+def test_previous_rows_reference_and_beta_follow_the_iteration(make: Make) -> None:
+    plan = make(SPIN)
+    first, second, third = (one(plan, f"spin i{i} dpo") for i in (1, 2, 3))
+    pairs = [one(plan, f"spin i{i} pairs").key for i in (1, 2, 3)]
+    assert [i.key for i in first.inputs] == [pairs[0]]
+    assert [i.key for i in second.inputs] == [pairs[1], pairs[0]]
+    assert third.models["start"].stage == second.key
+    assert [stage.options()["beta"] for stage in (first, second, third)] == [0.1, 0.1, 5.0]
+
+
+def test_accumulated_rows_train_together(make: Make) -> None:
+    plan = make(MAGPIE)
+    rows = [one(plan, f"magpie i{i} magpie").key for i in (1, 2)]
+    assert [i.key for i in one(plan, "magpie i2 sft").inputs] == rows
+    assert one(plan, "magpie i2 sft").models["current"].stage is None, "start_from: student"
+
+
+def test_feedback_reads_dev_and_never_test(make: Make) -> None:
+    plan = make(MAGPIE)
+    (key,) = one(plan, "magpie i2 magpie").feedback
+    assert plan.stages[key].split == "dev"
+    test = {k for k, stage in plan.stages.items() if stage.split == "test"}
+    assert all(not test & set(stage.parents) or stage.action == "grade" for stage in plan.stages.values())
+    assert not labelled(plan, "i2 on pocket dev"), "nobody reads the dev split after the last iteration"
+
+
+def test_data_seeds_change_what_is_drawn(make: Make) -> None:
+    plan = make(MAGPIE, overrides=("data_seeds=2",))
+    assert len(labelled(plan, "magpie i1 magpie")) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [("pick.top.keep=25%", False), ("pick.sft.epochs=2", False), ("pick.sft.logging_steps=7", True)],
+)
+def test_identity_options_change_keys_and_runtime_options_do_not(make: Make, change: str, same: bool) -> None:
+    before, after = make(PICK), make(PICK, overrides=(change,))
+    assert (one(before, "pick i1 sft").key == one(after, "pick i1 sft").key) is same
+    assert one(before, "pick i1 ifd").key == one(after, "pick i1 ifd").key
+
+
+def test_every_field_of_a_stage_is_in_its_key_or_known_not_to_be(make: Make) -> None:
+    """A new field has to be put on one side."""
+    stage = one(make(PICK), "pick i1 sft")
+    only_how = {"label", "devices", "suite", "data"}  # data enters through `fingerprint`
+    through = {"block", "models", "roles"}  # entered through their own identity
+    named = set(stage.identity()) | {"fingerprint", "inputs"}
+    assert set(Stage.__dataclass_fields__) - only_how - through <= named
+    assert replace(stage, seed=99).key != stage.key
+    assert replace(stage, iteration=99).key != stage.key
+    assert replace(stage, label="other").key == stage.key
