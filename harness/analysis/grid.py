@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ class Turn:
     train: tuple[str, ...]
     answers: Mapping[str, Mapping[str, str]]
     grades: Mapping[str, Mapping[str, str]]
+    steps: Mapping[str, str] = field(default_factory=dict)
+    """Step name to stage key, in the order of the recipe."""
 
     def stage_keys(self) -> Iterator[str]:
         """Every stage that this iteration needs, each once."""
@@ -89,6 +91,8 @@ class Cell:
     seed: int
     data_seed: int
     turns: tuple[Turn, ...]
+    name: str = ""
+    """Unique in the grid: recipe, student and seeds."""
 
     @property
     def last(self) -> Turn:
@@ -134,10 +138,16 @@ class Grid:
         """The cells of one arm."""
         return tuple(cell for cell in self.cells if (cell.recipe, cell.student) == (recipe, student))
 
+    @cached_property
+    def _manifests(self) -> dict[str, Mapping[str, Any] | None]:
+        return {}
+
     def manifest(self, key: str) -> Mapping[str, Any] | None:
-        """The manifest of a stage, or None where it is not finished."""
-        kind = self.stages[key]["kind"]
-        return self.store.manifest(kind, key) if self.store.done(kind, key) else None
+        """The manifest of a stage, or None where it is not finished; read once."""
+        if key not in self._manifests:
+            kind = self.stages[key]["kind"]
+            self._manifests[key] = self.store.manifest(kind, key) if self.store.done(kind, key) else None
+        return self._manifests[key]
 
 
 def read_grid(home: Path, experiment: str) -> Grid:
@@ -183,8 +193,8 @@ def _suite(name: str, raw: Mapping[str, Any]) -> SuiteFacts:
 
 
 def _cell(raw: Mapping[str, Any]) -> Cell:
-    names = ("recipe", "student", "seed", "data_seed")
-    return Cell(**{name: raw[name] for name in names}, turns=tuple(_turn(turn) for turn in raw["iterations"]))
+    place = {name: raw[name] for name in ("recipe", "student", "seed", "data_seed")}
+    return Cell(**place, name=raw.get("name", ""), turns=tuple(_turn(turn) for turn in raw["iterations"]))
 
 
 def _turn(raw: Mapping[str, Any]) -> Turn:
@@ -194,4 +204,5 @@ def _turn(raw: Mapping[str, Any]) -> Turn:
         train=tuple(raw["train"]),
         answers=raw["answers"],
         grades=raw["grades"],
+        steps=raw.get("steps", {}),
     )

@@ -98,7 +98,8 @@ def _suite(suite: SuiteRef) -> dict[str, Any]:
         result["dev"] = suite.dev
     if suite.judge is not None:
         result["judge"] = {"judge": suite.judge.name} | suite.judge.model_dump(mode="json")
-    return result | suite.block.model_dump(mode="json") | dict(suite.written)
+    options: dict[str, Any] = suite.block.model_dump(mode="json")
+    return result | options | dict(suite.written)
 
 
 def _clean(value: Any) -> Any:

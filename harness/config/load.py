@@ -39,6 +39,7 @@ from harness.config.models import read_models
 from harness.config.places import find, unknown
 from harness.config.recipes import Setting, read_recipe, recipe_nodes
 from harness.config.suites import build_suite, suite_node
+from harness.errors import LoopbenchError
 
 Whole = Annotated[int, Field(ge=0)]
 Seeds = Annotated[int, Field(ge=1)] | Annotated[tuple[Whole, ...], Field(min_length=1)]
@@ -92,7 +93,7 @@ def load(path_or_name: str | Path, registry: Registry, overrides: Sequence[str] 
         if experiment is not None:
             return experiment
     problems.stop_if_any()
-    raise AssertionError("a configuration without an experiment has a mistake")  # pragma: no cover
+    raise LoopbenchError(f"{path_or_name} gave neither an experiment nor a mistake")
 
 
 @dataclass

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from harness.config.checks import SECRET, existing_path, fill, nearest
+from harness.config.checks import SECRET, fill, nearest, resolve_path
 from harness.config.document import Node, Problems
 from harness.config.model import NAME, Model, Registry
 from harness.errors import UserError
@@ -15,6 +15,7 @@ from harness.errors import UserError
 RESERVED = ("start", "current")
 ORACLE = "pocket/oracle"
 _WHAT = ("path", "scratch", "url", "judge")
+_HUB = re.compile(r"[\w-]+/[\w.-]+")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -96,7 +97,11 @@ def _at_path(role: str, node: Node, problems: Problems) -> Model | None:
 
 
 def _folder(written: str, node: Node, problems: Problems) -> Path | None:
-    path = existing_path(written, node, problems)
+    path = resolve_path(written, node, problems)
+    if path is not None and not path.exists():
+        hint = "; a model is a folder here: download it first, then name the folder" if _HUB.fullmatch(written) else ""
+        problems.add(f"there is no model folder {path}{hint}", node.mark())
+        return None
     if path is not None and not (path / "config.json").is_file():
         problems.add(f"{path} is no model folder: it has no config.json", node.mark())
         return None

@@ -13,6 +13,7 @@ from typing import Any
 from harness.blocks.kinds import Suite
 from harness.blocks.prompts import load_pack
 from harness.config.model import Experiment, Recipe, Source, Step, SuiteRef, Window
+from harness.errors import UserError
 from harness.loop.models import Roles
 from harness.loop.stage import Binding, Input, Stage
 from harness.records.hashing import sha256
@@ -66,7 +67,17 @@ class Plan:
 
 
 def plan(experiment: Experiment) -> Plan:
-    """The plan of an experiment. Reads data files (to hash them) but runs nothing."""
+    """The plan of an experiment. Reads data files (to hash them) but runs nothing.
+
+    Raises:
+        UserError: the experiment sets `budget` or `limits`, which nothing enforces in this version.
+    """
+    unmet = [name for name in ("budget", "limits") if getattr(experiment, name) is not None]
+    if unmet:
+        raise UserError(
+            f"{experiment.path or experiment.name}: {' and '.join(unmet)} cannot be kept by this version, and a limit "
+            "that is only written down would be worse than none: take it out"
+        )
     return _Planner(experiment).plan()
 
 

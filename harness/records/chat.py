@@ -199,7 +199,7 @@ class ChatFormat:
         return [(start, end) for start, end in spans[0]]
 
     def _located(self, messages: Sequence[Message], text: str) -> list[tuple[int, int]]:
-        """Where each assistant turn stands: a stand-in in its place tells where, and its own text must be found there."""
+        """Where each assistant turn stands: a stand-in tells the place, and the turn's own text must be found there."""
         spans = []
         for index, message in enumerate(messages):
             if message["role"] != "assistant":

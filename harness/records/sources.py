@@ -6,25 +6,23 @@ Nothing is left out silently: a row that cannot be used is either an error that 
 
 from __future__ import annotations
 
-import hashlib
 import heapq
-import importlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from harness.config.model import Dataset
-from harness.errors import UserError
-from harness.records import datafile, downloads, formats, rowfiles
-from harness.records.example import Dropped, Example, Origin, prompt_text
-from harness.records.hashing import canonical, file_sha256, seed_of, sha256
+from harness.errors import Problem, UserError
+from harness.records import formats, generated, rowfiles
+from harness.records.contents import content, fingerprint, local, place
+from harness.records.example import Dropped, Example, prompt_text
+from harness.records.hashing import seed_of
 
-READING = 1
-"""Raised when the same file and options would give other examples than before."""
+__all__ = ["NO_ANSWER", "check", "content", "fingerprint", "format_of", "load", "local", "place", "withheld"]
+
 _SAMPLE = 50
 _SHOWN = 5
 NO_ANSWER = "no answer"
@@ -52,57 +50,14 @@ def load(dataset: Dataset) -> Iterator[Example | Dropped]:
         raise UserError(f"the dataset {dataset.name} ({place(dataset)}) has no rows{why}: nothing can be done with it")
 
 
-def fingerprint(dataset: Dataset) -> str:
-    """The identity of what `load` gives: the content of the file (or the generated rows) and every option that counts.
-
-    Raises:
-        UserError: the file is missing, or not the one that its checksum names.
-    """
-    options = dataset.model_dump(mode="json", include={"name", "format", "rows", "require_answer", "columns", "part"})
-    options["withhold"] = None if dataset.withhold is None else dataset.withhold.model_dump(mode="json")
-    exclude = [fingerprint(o) if isinstance(o, Dataset) else o.block.fingerprint("test") for o in dataset.exclude]
-    return sha256([READING, content(dataset), options, exclude])
-
-
-def content(dataset: Dataset) -> str:
-    """The SHA-256 of a file as named, or of the rows that the pocket generator gives.
-
-    Raises:
-        UserError: the file is missing, or not the one that its checksum names.
-    """
-    if dataset.kind == "pocket":
-        return _generated(canonical(dict(dataset.options)))
-    if dataset.url is not None and dataset.sha256 is not None:
-        return dataset.sha256.lower()
-    path = local(dataset)
-    stat = path.stat()
-    found = _file_hash(path, stat.st_mtime_ns, stat.st_size)
-    if dataset.sha256 is not None and dataset.sha256.lower() != found:
-        raise UserError(_changed(path, found, dataset.sha256, "sha256"))
-    if dataset.sha256_unpacked is not None:
-        unpacked = _unpacked_hash(path, stat.st_mtime_ns, stat.st_size)
-        if dataset.sha256_unpacked.lower() != unpacked:
-            raise UserError(_changed(path, unpacked, dataset.sha256_unpacked, "sha256_unpacked"))
-    return found
-
-
-def local(dataset: Dataset) -> Path:
-    """The file of a dataset, downloaded where it is behind a URL.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    if dataset.url is not None and dataset.sha256 is not None:
-        return downloads.fetch(dataset.url, dataset.sha256)
-    path = Path(dataset.path or "")
-    if not path.is_file():
-        raise UserError(f"the dataset {dataset.name} names {path}, which is not there")
-    return path
-
-
-def place(dataset: Dataset) -> str:
-    """Where the rows come from, as messages say it."""
-    return "generated" if dataset.kind == "pocket" else dataset.written or dataset.path or dataset.url or "?"
+def check(dataset: Dataset) -> list[Problem]:
+    """Everything that would stop `load`, without keeping the rows: reads the whole source once."""
+    try:
+        for _ in load(dataset):
+            pass
+    except UserError as error:
+        return [Problem(str(error), dataset.written or dataset.path)]
+    return []
 
 
 def withheld(texts: Iterable[str], rows: int, seed: int) -> frozenset[str]:
@@ -122,7 +77,7 @@ def _all(dataset: Dataset) -> Iterator[Example | Dropped]:
     content(dataset)
     forbidden = dict(_forbidden(dataset))
     apart = _apart(dataset)
-    for row in _pocket(dataset) if dataset.kind == "pocket" else _answered(dataset):
+    for row in generated.examples(dataset.options) if dataset.kind == "pocket" else _answered(dataset):
         if isinstance(row, Dropped):
             yield row
             continue
@@ -138,7 +93,7 @@ def _all(dataset: Dataset) -> Iterator[Example | Dropped]:
 def _apart(dataset: Dataset) -> frozenset[str] | None:
     if dataset.withhold is None:
         return None
-    rows = _pocket(dataset) if dataset.kind == "pocket" else _answered(dataset)
+    rows = generated.examples(dataset.options) if dataset.kind == "pocket" else _answered(dataset)
     texts = (prompt_text(row) for row in rows if isinstance(row, Example))
     return withheld(texts, dataset.withhold.rows, dataset.withhold.seed)
 
@@ -156,28 +111,6 @@ def _forbidden(dataset: Dataset) -> Iterator[tuple[str, str]]:
 
 def _bare(text: str) -> str:
     return " ".join(text.split())
-
-
-def _pocket(dataset: Dataset) -> Iterator[Example]:
-    """Rows of the pocket generator, which is found by name: nothing else of loopbench imports that package."""
-    for row in _generate(dict(dataset.options)):
-        example = formats.convert(row, "messages", str(row["id"]), "pocket")
-        yield Example(
-            id=example.id,
-            messages=example.messages,
-            group=str(row.get("group") or row["id"]),
-            tags=example.tags,
-            origin=Origin(block="source", model="pocket"),
-        )
-
-
-def _generate(options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    rows = importlib.import_module("harness.pocket.pool").rows
-    given = dict(options)
-    try:
-        yield from rows(given.pop("rows"), given.pop("seed", 0), **given)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"the pocket pool with the options {options} cannot be generated: {error}") from error
 
 
 @dataclass
@@ -259,29 +192,3 @@ def _report(dataset: Dataset, path: Path, bad: _Bad) -> str:
         hint += ", write `require_answer: drop` to leave rows without an answer out (they are counted), or "
         hint += "`require_answer: false` where prompts are all that is needed"
     return f"{said}{what}{', '.join(bad.places)}{more}. {hint}"
-
-
-# --- hashes -----------------------------------------------------------------------------------------------------------
-def _changed(path: Path, found: str, expected: str, key: str) -> str:
-    return (
-        f"{path} is not the file that was meant: its SHA-256 is {found}, but `{key}` says {expected.lower()}. "
-        "Get the right file, or change the checksum if you mean this one"
-    )
-
-
-@lru_cache(maxsize=64)
-def _file_hash(path: Path, changed: int, size: int) -> str:  # time and size: a changed file is read again
-    return file_sha256(path)
-
-
-@lru_cache(maxsize=64)
-def _unpacked_hash(path: Path, changed: int, size: int) -> str:
-    return hashlib.sha256(datafile.content(path)).hexdigest()
-
-
-@lru_cache(maxsize=16)
-def _generated(options: str) -> str:
-    """The hash of the very rows: a changed generator is another pool, whatever its options."""
-    import json
-
-    return sha256(list(_generate(json.loads(options))))

@@ -1,11 +1,59 @@
-"""The comparison with the baseline as metrics of the parent run."""
+"""The comparison with the baseline, as metrics of the parent run."""
 
 from __future__ import annotations
 
-from harness.store.home import Home
-from harness.tracking.grid import Grid
-from harness.tracking.points import Point
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.analysis.grid import Grid
+from harness.errors import CannotTell
+from harness.tracking.points import Point, bounded, safe, safe_names
+
+if TYPE_CHECKING:
+    from harness.analysis.result import ArmResult, Comparison
 
 
-def deltas(home: Home, grid: Grid, time: int) -> list[Point]:
-    return []
+@dataclass(frozen=True)
+class Found:
+    """The comparison as a JSON document, and what it was made from (None where it cannot be made)."""
+
+    document: Mapping[str, Any]
+    result: Comparison | None = None
+
+    def points(self, time: int) -> list[Point]:
+        """`delta/<suite>/<metric>/<recipe>` with `.low .high .p_holm`, at the last iteration.
+
+        With several students, the student's role is appended. `time` is unix milliseconds.
+        """
+        return list(_points(self.result, time)) if self.result is not None else []
+
+
+def comparison(grid: Grid) -> Found:
+    """Compares what is graded on the test split; where nothing can be said, the document says why."""
+    from harness.analysis.compare import compare
+    from harness.analysis.items import read_items
+
+    try:
+        result = compare(read_items(grid), grid)
+    except CannotTell as error:
+        return Found({"cannot_tell": str(error)})
+    return Found(result.to_json(), result)
+
+
+def _points(result: Comparison, time: int) -> Iterator[Point]:
+    names = safe_names(result.recipes)
+    for suite in result.suites:
+        tail = f"/{safe(suite.student)}" if len(result.students) > 1 else ""
+        for arm in suite.arms:
+            if arm.difference is not None:
+                key = f"{safe(f'delta/{suite.suite}/{suite.metric}')}/{names[arm.recipe]}{tail}"
+                yield from _arm(key, arm, time, result.iterations)
+
+
+def _arm(key: str, arm: ArmResult, time: int, step: int) -> Iterator[Point]:
+    if arm.difference is None:
+        return
+    yield from bounded(key, arm.difference.value, arm.difference.low, arm.difference.high, time, step)
+    if arm.p_holm is not None:
+        yield Point(f"{key}.p_holm", arm.p_holm, time, step)

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.analysis.grid import SuiteFacts
+from harness.blocks.kinds import Metric
 from harness.errors import CannotTell
-from harness.tracking.grid import MetricInfo, SuiteInfo
 
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_\-. :/]+")
 _NOT_CURVES = frozenset({"step", "epoch", "num_tokens", "total_flos"})
@@ -61,7 +62,7 @@ def bounded(key: str, value: float | None, low: float | None, high: float | None
 
 
 def scores(
-    suite: SuiteInfo,
+    suite: SuiteFacts,
     split: str,
     step: int,
     manifest: Mapping[str, Any],
@@ -96,7 +97,7 @@ def _by_category(grades: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[
     return dict(sorted(groups.items())) if len(groups) > 1 else {}
 
 
-def _metric(key: str, metric: MetricInfo, rows: Sequence[Mapping[str, Any]], time: int, step: int) -> Iterator[Point]:
+def _metric(key: str, metric: Metric, rows: Sequence[Mapping[str, Any]], time: int, step: int) -> Iterator[Point]:
     given = [row["values"].get(metric.name) for row in rows]
     values = [math.nan if value is None or not math.isfinite(value) else value for value in given]
     missing = sum(math.isnan(value) for value in values)
@@ -104,12 +105,14 @@ def _metric(key: str, metric: MetricInfo, rows: Sequence[Mapping[str, Any]], tim
     yield Point(f"{key}.missing", missing, time, step)
     if missing < len(values):
         mean = math.fsum(value for value in values if not math.isnan(value)) / (len(values) - missing)
-        yield from bounded(key, mean, *_interval(values, [row["cluster"] for row in rows], metric.unit), time, step)
+        yield from bounded(
+            key, mean, *_interval(values, [row["cluster"] or row["item"] for row in rows], metric.unit), time, step
+        )
 
 
 def _interval(values: Sequence[float], clusters: Sequence[str], unit: str) -> tuple[float | None, float | None]:
     """The interval of one checkpoint's score; unknown where one item, in a unit without bounds, is all there is."""
-    from harness.stats.score import score
+    from harness.stats import score
 
     try:
         estimate = score(values, clusters=clusters, bounds=(0.0, 1.0) if unit == "share" else None)

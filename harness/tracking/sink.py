@@ -21,10 +21,10 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from harness.analysis.grid import Grid, read_grid
 from harness.errors import EXIT_INTERNAL, EXIT_OK, LoopbenchError, UserError
 from harness.store.home import Home
 from harness.store.locks import lease
-from harness.tracking.grid import Grid, read
 from harness.tracking.tracker import Unreachable
 from harness.tracking.where import SETTINGS, Stamp, place, tracking_uri, write_stamp
 from harness.tracking.writer import Writer
@@ -42,10 +42,11 @@ def replay(home: Home, experiment: str, env: Mapping[str, str]) -> bool:
     """Writes what MLflow lacks of the last plan of an experiment; True when nothing of the plan is left.
 
     Raises:
-        UserError: the experiment never ran here, or is being written by another process.
+        CannotTell: the experiment never ran here.
+        UserError: another process writes it.
         Unreachable: MLflow did not answer; what was written stays, the next replay goes on from there.
     """
-    grid = read(home.grid_file(experiment))
+    grid = read_grid(home.path, experiment)
     uri = tracking_uri(home, env)
     with _alone(home, experiment):
         return _last(Writer(home, grid, uri), home, grid, uri)
@@ -91,7 +92,7 @@ def _planned(home: Home, experiment: str, plan_key: str, wait: Wait) -> Grid:
     path = home.grid_file(experiment)
     over = False
     while True:
-        if path.exists() and (grid := read(path)).plan_key == plan_key:
+        if path.exists() and (grid := read_grid(home.path, experiment)).plan_key == plan_key:
             return grid
         if over:
             raise UserError(f"{path}: the run ended before it planned anything, so there is nothing to log")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.analysis.grid import Grid, SuiteFacts
 from harness.records.hashing import sha256
 from harness.store.home import Home
-from harness.tracking.deltas import deltas
-from harness.tracking.grid import Grid, SuiteInfo
+from harness.tracking.deltas import comparison
 from harness.tracking.points import milliseconds, safe
 from harness.tracking.tracker import Run, Tracker
 from harness.tracking.units import Batch, Reader
@@ -40,7 +41,7 @@ class Summary:
         stream = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
-        yaml.dump(_plain(self.grid.config), stream)
+        yaml.dump(_plain(self.grid.resolved), stream)
         return stream.getvalue()
 
     def ended(self) -> int | None:
@@ -59,14 +60,16 @@ class Summary:
                 if curves := self._curves(suite):
                     _figure(suite, curves).savefig(path, metadata={"Software": None})
                     tracker.file(parent, "figures", path)
-        tracker.log(parent, {unit: Batch(points=deltas(self.home, self.grid, self.ended() or 0))})
+        found = comparison(self.grid)
+        tracker.text(parent, "comparison.json", json.dumps(found.document, ensure_ascii=False, indent=1))
+        tracker.log(parent, {unit: Batch(points=found.points(self.ended() or 0))})
 
     def _graded(self) -> list[str]:
         turns = [turn for cell in self.grid.cells for turn in cell.turns]
         keys = {splits["test"] for turn in turns for splits in turn.grades.values() if "test" in splits}
         return sorted(key for key in keys if self.reader.done(("grades", key)))
 
-    def _curves(self, suite: SuiteInfo) -> Curves:
+    def _curves(self, suite: SuiteFacts) -> Curves:
         curves: dict[str, dict[int, list[float]]] = {}
         for recipe, iteration, key in self._evaluations(suite.name):
             values = [row["values"].get(suite.headline) for row in self.reader.grades(key)]
@@ -84,7 +87,7 @@ class Summary:
                     yield cell.recipe, turn.iteration, key
 
 
-def _figure(suite: SuiteInfo, curves: Curves) -> Figure:
+def _figure(suite: SuiteFacts, curves: Curves) -> Figure:
     """Score by iteration: a line through each recipe's mean, a dot per cell."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from harness.analysis.grid import Cell, Grid, Turn
 from harness.records import evaltables
 from harness.records.hashing import sha256
 from harness.store.artifacts import MANIFEST, Store
 from harness.tracking import points
-from harness.tracking.grid import CellInfo, Grid, TurnInfo
 from harness.tracking.points import Point
 
 Ref = tuple[str, str]
@@ -94,7 +94,7 @@ class Reader:
         return evaltables.read_answers(self.store.path("answers", key) / "answers.parquet")
 
 
-def cell_units(grid: Grid, cell: CellInfo, reader: Reader) -> list[Unit]:
+def cell_units(grid: Grid, cell: Cell, reader: Reader) -> list[Unit]:
     """All units of a cell: iteration 0 (the untuned student), then each iteration's rows, curves, scores and costs."""
     units: list[Unit] = []
     if cell.student in grid.untuned:
@@ -124,18 +124,18 @@ def _id(*parts: Any) -> str:
     return sha256(list(parts))[:10]
 
 
-def _steps(grid: Grid, cell: CellInfo, turn: TurnInfo, reader: Reader) -> Iterator[Unit]:
-    for name, key in turn.steps:
+def _steps(grid: Grid, cell: Cell, turn: Turn, reader: Reader) -> Iterator[Unit]:
+    for name, key in turn.steps.items():
         stage = grid.stages[key]
-        ref = (stage.kind, key)
-        sources = tuple((grid.stages[k].kind, k) for k in stage.inputs)
+        ref = (stage["kind"], key)
+        sources = tuple((grid.stages[k]["kind"], k) for k in stage["inputs"])
         yield Unit(
             id=_id("rows", turn.iteration, name, key),
             needs=(ref, *sources),
             build=partial(_rows, grid, reader, name, turn.iteration, ref, sources),
         )
         if key in turn.train:
-            earlier = tuple(("model", dict(t.steps)[name]) for t in cell.turns if t.iteration < turn.iteration)
+            earlier = tuple(("model", t.steps[name]) for t in cell.turns if t.iteration < turn.iteration)
             yield Unit(
                 id=_id("curves", turn.iteration, name, key),
                 needs=(ref, *earlier),
@@ -154,7 +154,7 @@ def _dataset(grid: Grid, reader: Reader, ref: Ref, context: str) -> DatasetInput
     kind, key = ref
     manifest = reader.manifest(ref)
     digest = manifest["files"].get("rows.parquet") or sha256(manifest["files"])
-    name = grid.stages[key].label.removeprefix("data ")
+    name = str(grid.stages[key]["label"]).removeprefix("data ")
     return DatasetInput(name=name, digest=digest, source=f"{kind}/{key}", context=context, rows=manifest.get("rows"))
 
 
@@ -164,9 +164,7 @@ def _curves(reader: Reader, name: str, ref: Ref, earlier: Sequence[Ref]) -> Batc
     return Batch(points=points.curves(name, after, reader.manifest(ref)))
 
 
-def _scores(
-    grid: Grid, turn: TurnInfo, reader: Reader, *, tables: bool = True, folder: str = "items"
-) -> Iterator[Unit]:
+def _scores(grid: Grid, turn: Turn, reader: Reader, *, tables: bool = True, folder: str = "items") -> Iterator[Unit]:
     for suite, splits in turn.grades.items():
         for split, key in splits.items():
             answers = turn.answers.get(suite, {}).get(split)
@@ -218,8 +216,8 @@ def _table(path: str, grades: Sequence[Mapping[str, Any]], answers: Sequence[Map
     return Table(path=path, columns=columns, rows=rows)
 
 
-def _costs(grid: Grid, turn: TurnInfo, reader: Reader) -> Iterator[Unit]:
-    made = tuple((grid.stages[key].kind, key) for _, key in turn.steps)
+def _costs(grid: Grid, turn: Turn, reader: Reader) -> Iterator[Unit]:
+    made = tuple((grid.stages[key]["kind"], key) for key in turn.stages)
     measured = tuple(
         (kind, key)
         for kind, suites in (("answers", turn.answers), ("grades", turn.grades))

@@ -5,14 +5,15 @@ The layout: experiment = experiment name; parent run `grid-<plan key>`; one chil
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.analysis.grid import Cell, Grid
 from harness.store import journal
 from harness.store.artifacts import Store
 from harness.store.home import Home
 from harness.store.locks import lease
-from harness.tracking.grid import CellInfo, Grid
 from harness.tracking.points import milliseconds, safe
 from harness.tracking.summary import Summary
 from harness.tracking.tracker import Identity, Run, Tracker, reached
@@ -92,7 +93,7 @@ class Writer:
         self._log(tracker, run, untuned_units(self.grid, self._reader))
         return run
 
-    def _cell(self, tracker: Tracker, parent: Run, cell: CellInfo, past: History, final: bool) -> bool:
+    def _cell(self, tracker: Tracker, parent: Run, cell: Cell, past: History, final: bool) -> bool:
         units = self._units[cell.name]
         if not any(self._ready(unit) for unit in units):
             return False
@@ -136,17 +137,19 @@ def _status(complete: bool, failed: bool) -> str:
     return "FINISHED" if complete else "FAILED" if failed else "KILLED"
 
 
-def _params(grid: Grid, cell: CellInfo) -> dict[str, str]:
+def _params(grid: Grid, cell: Cell) -> dict[str, str]:
     """What differs between the cells of the grid, and only that; the rest is in `config.yaml`."""
     everyone = [_coordinates(c) for c in grid.cells]
     return {name: value for name, value in _coordinates(cell).items() if any(c.get(name) != value for c in everyone)}
 
 
-def _coordinates(cell: CellInfo) -> dict[str, str]:
-    place = {
-        "recipe": cell.recipe,
-        "student": cell.student,
-        "seed": str(cell.seed),
-        "data_seed": str(cell.data_seed),
-    }
-    return place | {safe(name): value for name, value in cell.variation.items()}
+def _coordinates(cell: Cell) -> dict[str, str]:
+    place = {name: str(getattr(cell, name)) for name in ("recipe", "student", "seed", "data_seed")}
+    return place | _variation(cell.recipe)
+
+
+def _variation(recipe: str) -> dict[str, str]:
+    """What `vary` set, from the name that it gave: `ifd-10[top.keep=5%, top.by=ifd]` has two."""
+    inside = re.search(r"\[(.*)\]$", recipe)
+    pairs = [part.partition("=") for part in inside[1].split(",")] if inside else []
+    return {safe(name): value.strip() for name, _, value in pairs}

@@ -17,7 +17,7 @@ import pytest
 from harness.config import Dataset, SuiteRef, Withhold
 from harness.errors import Transient, UserError
 from harness.records.example import Dropped, Example
-from harness.records.sources import fingerprint, load, withheld
+from harness.records.sources import check, fingerprint, load, withheld
 
 ROWS = [{"prompt": f"question {k}", "completion": f"answer {k}"} for k in range(20)]
 
@@ -112,6 +112,12 @@ def test_bad_rows_say_where_and_why(tmp_path: Path) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
     with pytest.raises(UserError, match=message):
         examples(dataset(tmp_path / name, text))
+
+
+def test_check_tells_what_would_stop_a_run(tmp_path: Path) -> None:
+    assert check(dataset(tmp_path / "x.jsonl", lines(ROWS))) == []
+    (problem,) = check(dataset(tmp_path / "y.jsonl", "{}"))
+    assert (problem.file, "its columns are" in problem.message) == ("y.jsonl", True)
 
 
 def test_a_file_that_is_gone(tmp_path: Path) -> None:

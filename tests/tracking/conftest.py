@@ -24,6 +24,7 @@ ITEMS = 12
 RECIPES = ("all-data", "top[top.keep=5%]")
 SEEDS = (0, 1, 2)
 ITERATIONS = (1, 2)
+ACTIONS = {"data": "source", "rows": "select", "model": "finetune", "answers": "answer", "grades": "grade"}
 BETTER = {"all-data": 4, "top[top.keep=5%]": 7}
 """Right answers of seed 0 in iteration 1; each seed and iteration adds one."""
 
@@ -70,7 +71,13 @@ class World:
         }
 
     def _stage(self, key: str, kind: str, label: str, inputs: tuple[str, ...] = ()) -> str:
-        self.stages[key] = {"kind": kind, "action": kind, "label": label, "block": kind, "inputs": list(inputs)}
+        self.stages[key] = {
+            "kind": kind,
+            "action": ACTIONS[kind],
+            "label": label,
+            "block": kind,
+            "inputs": list(inputs),
+        }
         return key
 
     def _cell(self, recipe: str, seed: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import UserError
+from harness.errors import CannotTell, UserError
 from harness.store.journal import read as read_journal
 from harness.tracking.sink import replay
 
@@ -163,8 +163,20 @@ def test_another_plan_is_another_parent(world: Any) -> None:
     assert len(runs) == 14
 
 
+def test_the_comparison_with_the_baseline_is_on_the_parent(seen: Any) -> None:
+    history = seen.history()[PARENT]
+    assert set(history) == {f"delta/pocket/accuracy/top_top.keep_5{part}" for part in ("", ".low", ".high", ".p_holm")}
+    ((step, _, value),) = history["delta/pocket/accuracy/top_top.keep_5"]
+    low, high = (history[f"delta/pocket/accuracy/top_top.keep_5.{part}"][0][2] for part in ("low", "high"))
+    assert step == 2
+    assert low < value < high
+    assert value == pytest.approx(3 / 11, abs=0.05)
+    document = json.loads(seen.text(PARENT, "comparison.json"))
+    assert document["suites"][0]["baseline"] == "all-data"
+
+
 def test_an_experiment_that_never_ran_is_refused(world: Any) -> None:
-    with pytest.raises(UserError, match="there is no such grid file.*run the experiment first"):
+    with pytest.raises(CannotTell, match="was never run in"):
         replay(world.home, "other", {})
 
 

@@ -1,4 +1,4 @@
-"""Writes experiments as the loop would leave them (grid file, grades and manifests), with scores drawn from a known truth."""
+"""Experiments as the loop would leave them: grid file, grades and manifests, with scores drawn from a known truth."""
 
 from __future__ import annotations
 
