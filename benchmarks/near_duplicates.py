@@ -54,7 +54,7 @@ def ours(texts: Sequence[str]) -> list[bool]:
 
 def datasketch(texts: Sequence[str]) -> list[bool]:
     """The usual loop over MinHash and MinHashLSH."""
-    from datasketch import MinHash, MinHashLSH
+    from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     index, dropped = MinHashLSH(threshold=THRESHOLD, num_perm=128), []
     for number, text in enumerate(texts):

@@ -80,7 +80,7 @@ def _table(suite: SuiteResult) -> Table:
         table.add_column(name, no_wrap=True)
     for name in ("p Holm", "rows", "train tok", "gen tok"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column("verdict", no_wrap=True)
     digits = places(suite)
     for arm in suite.arms:
         style = {BETTER: "green", WORSE: "red"}.get(arm.verdict, "")

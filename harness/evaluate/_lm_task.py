@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.evaluate import _lm_spec
 
 Row = dict[str, Any]
 _CHAT = "\x00chat\x00"
@@ -75,6 +76,8 @@ def build(source: Source) -> Any:
     Raises:
         UserError: the task needs what this adapter does not do, or examples or documents that are not given.
     """
+    # Before lm-eval reads the file: resolving its `!function` references already runs the task's Python.
+    _refuse({**_lm_spec.read(source.file), **source.overrides}, source.file)
     with quiet():
         from lm_eval.api.task import ConfigurableTask
         from lm_eval.tasks._yaml_loader import load_yaml
@@ -82,7 +85,6 @@ def build(source: Source) -> Any:
         config: Row = {**load_yaml(source.file), **source.overrides}
         for key in ("tag", "group", "task_list"):
             config.pop(key, None)
-        _refuse(config, source.file)
         shots = source.fewshot if source.fewshot is not None else config.get("num_fewshot") or 0
         config["num_fewshot"] = shots
         if source.test is not None:

@@ -83,5 +83,7 @@ def save_model(model: Any, chat: ChatFormat, start: Path, out: Path) -> None:
     if template_of(temporary) != chat.template or not (temporary / "chat_template.jinja").is_file():
         (temporary / "chat_template.jinja").write_text(chat.template, encoding="utf-8")
     shutil.rmtree(out, ignore_errors=True)
+    for file in temporary.iterdir():
+        shutil.copymode(temporary / "config.json", file)  # safetensors keeps its files from other users of a shared store
     os.replace(temporary, out)
     sync_folder(out.parent)

@@ -53,7 +53,7 @@ class Desk:
     def _generate(self, role: str, asks: Sequence[tuple[str, Any]]) -> list[Reply]:
         engine = self.engine(role)
         requests = [self._request(engine, str(i), row, ask) for i, (row, ask) in enumerate(asks)]
-        limit = getattr(engine, "max_length", None)
+        limit = getattr(engine, "context", None)
         fits = [r for r in requests if limit is None or len(r.prompt) < limit]
         with self.timer("engine"):
             done = in_order(fits, engine.generate(fits))  # type: ignore[attr-defined]
@@ -72,7 +72,7 @@ class Desk:
 
     def _score(self, role: str, asks: Sequence[tuple[str, Any]]) -> list[Reply]:
         engine = self.engine(role)
-        limit = getattr(engine, "max_length", None)
+        limit = getattr(engine, "context", None)
         requests = [LogprobRequest(id=str(i), ids=ask.ids, start=ask.start) for i, (_, ask) in enumerate(asks)]
         fits = [r for r in requests if limit is None or len(r.ids) <= limit]
         with self.timer("engine"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,7 @@ class ChatFormat:
         """
         text = self._text(messages, False)
         spans = self._marked(messages) if _MARKERS.search(self.template) else self._located(messages, text)
-        spans = [(start, self._through_end_token(text, end)) for start, end in spans]
+        spans = [(start, self._through_end_token(text, start, end)) for start, end in spans]
         pieces = self._pieces(text)
         flags = [any(start < end and first < end and last > start for first, last in spans) for _, start, end in pieces]
         return tuple(piece[0] for piece in pieces), tuple(map(int, flags))
@@ -112,9 +113,11 @@ class ChatFormat:
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end any turn: EOS, and every special token that the template writes around turns (sorted)."""
-        messages: list[Message] = [{"role": "user", "content": _USER}, {"role": "assistant", "content": _ASSISTANT}]
-        written = set(self.render(messages)) | set(self.render(messages[:1], add_generation_prompt=True))
-        stops = written & self._special - {self.bos}
+        user: list[Message] = [{"role": "user", "content": _USER}]
+        written = {*self.render([*user, {"role": "assistant", "content": _ASSISTANT}]), *self.render(user, True)}
+        with suppress(UserError):  # many templates have no system turn
+            written |= {*self.render([{"role": "system", "content": _USER}, *user])}
+        stops = written & self._special - {self.bos, self.tokenizer.unk_token_id}
         return tuple(sorted(stops | ({self.eos} if self.eos is not None else set()) | self._configured_eos))
 
     @cached_property
@@ -122,7 +125,7 @@ class ChatFormat:
         """Texts that end a user's turn where the template closes it with no special token (`[/INST]`), else empty."""
         text = self._text([{"role": "user", "content": _USER}], True)
         after = text[text.rfind(_USER) + len(_USER) :]
-        if self._through_end_token(after, 0) > 0 or not after.strip():
+        if self._end_token.match(after) or not after.strip():
             return ()
         return (after.strip().split("\n")[0],)
 
@@ -134,7 +137,7 @@ class ChatFormat:
     @cached_property
     def _end_token(self) -> re.Pattern[str]:
         tokens = self.tokenizer.convert_ids_to_tokens(list(self.stop_ids))
-        return re.compile(r"[ \n]*(?:" + "|".join(re.escape(token) for token in tokens) + ")" if tokens else r"(?!)")
+        return re.compile(r"[ \n]*(?:" + "|".join(map(re.escape, tokens)) + ")" if tokens else r"(?!)")
 
     @cached_property
     def _configured_eos(self) -> set[int]:
@@ -216,7 +219,10 @@ class ChatFormat:
             spans.append((start, start + len(content)))
         return spans
 
-    def _through_end_token(self, text: str, end: int) -> int:
+    def _through_end_token(self, text: str, start: int, end: int) -> int:
+        """The end of a turn's span, moved behind its end token unless that is in it already."""
+        if any(not text[start + found.end() : end].strip() for found in self._end_token.finditer(text, start, end)):
+            return end
         match = self._end_token.match(text, end)
         return match.end() if match else end
 

@@ -52,8 +52,8 @@ def template_of(folder: Path) -> str:
     """
     home = tokenizer_home(folder)
     file = home / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
+    if file.is_file() and (text := file.read_text(encoding="utf-8")).strip():
+        return text
     found = _json(home / "tokenizer_config.json").get("chat_template")
     if isinstance(found, list):
         found = {entry["name"]: entry["template"] for entry in found}.get("default")

@@ -57,13 +57,17 @@ def answered(chat: ChatFormat, prompt: Sequence[Message], answer: str, length: i
     return span if span.scored > 0 else None
 
 
-def in_chat(chat: ChatFormat, prompt: Sequence[Message], answer: str, length: int) -> Pair | None:
-    """The answer after its conversation, and after an empty user turn of the same template: the same tokens of it."""
+def no_prompt(chat: ChatFormat) -> Ids:
+    """The model's template with an empty user turn, ready for an answer."""
+    return chat.render((Message(role="user", content=""),), add_generation_prompt=True)
+
+
+def in_chat(chat: ChatFormat, prompt: Sequence[Message], answer: str, length: int, bare: Ids) -> Pair | None:
+    """The answer after its conversation, and after `bare`, which is `no_prompt(chat)`: the same tokens of it."""
     conditioned = answered(chat, prompt, answer, length)
     if conditioned is None:
         return None
-    head = chat.render((Message(role="user", content=""),), add_generation_prompt=True)
-    return conditioned, Span(head + conditioned.ids[conditioned.start :], len(head))
+    return conditioned, Span(bare + conditioned.ids[conditioned.start :], len(bare))
 
 
 def as_released(chat: ChatFormat, form: Form, texts: tuple[str, str], answer: str, length: int) -> Pair | None:

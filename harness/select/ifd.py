@@ -11,7 +11,7 @@ from harness.blocks.kinds import Columns, Context, Reply, Request, Scorer, Toler
 from harness.records.example import Example
 from harness.records.values import Count
 from harness.select._forms import FORMS, instruction_of
-from harness.select._spans import Pair, as_released, in_chat, longest, mean, mended
+from harness.select._spans import Ids, Pair, as_released, in_chat, longest, mean, mended, no_prompt
 
 if TYPE_CHECKING:
     from harness.records.chat import ChatFormat
@@ -59,16 +59,17 @@ class Ifd(Scorer):
     ) -> Generator[Sequence[Request], Sequence[Reply], Columns]:
         """Asks for both spans of every row at once, so an engine can sort them by length."""
         chat = context.chats[self.model]
-        pairs = [self._spans(chat, row) for row in batch]
+        bare = no_prompt(chat) if self.variant == "chat" else ()
+        pairs = [self._spans(chat, row, bare) for row in batch]
         replies = iter((yield Tolerant(span.ask(self.model) for pair in pairs if pair for span in pair)))
         scores = [self._scores(next(replies), next(replies)) if pair else (None, None, None) for pair in pairs]
         return {name: [row[index] for row in scores] for index, name in enumerate(self.columns())}
 
-    def _spans(self, chat: ChatFormat, row: Example) -> Pair | None:
+    def _spans(self, chat: ChatFormat, row: Example, bare: Ids) -> Pair | None:
         if not row.answer:
             return None
         if self.variant == "chat":
-            return in_chat(chat, row.prompt, row.answer, longest(chat, self.max_length or CHAT_LENGTH))
+            return in_chat(chat, row.prompt, row.answer, longest(chat, self.max_length or CHAT_LENGTH), bare)
         form = FORMS[self.variant]
         length = longest(chat, self.max_length or form.max_length)
         build = as_released if self.as_released else mended

@@ -71,7 +71,7 @@ def test_one_recipe_may_be_gated_alone(changed: Changed) -> None:
 def test_where_less_is_better_a_rise_fails(changed: Changed) -> None:
     metric = Metric(name="errors", binary=True, higher_is_better=False)
     same = {"metric": metric}
-    result = changed(margins={"errors": 0.05}, before=same, arms={"good": 0.9, "plain": 0.5}, **same)
+    result = changed(margins={"errors": 0.1}, before=same, arms={"good": 0.9, "plain": 0.5}, **same)
 
     assert [check.status for check in result.checks] == ["failed", "passed"]
 

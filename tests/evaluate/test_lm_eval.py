@@ -53,6 +53,7 @@ def reference_run(suite: LMEval, task: Any, says: Any, fewshot: int, **options: 
     """lm-eval's own evaluation of the same task object with a model that `says` speaks for; its samples."""
     from lm_eval import simple_evaluate
     from lm_eval.api.model import LM
+    from lm_eval.tasks import TaskManager
 
     class Model(LM):  # type: ignore[misc]
         tokenizer_name = "none"
@@ -69,7 +70,8 @@ def reference_run(suite: LMEval, task: Any, says: Any, fewshot: int, **options: 
         def apply_chat_template(self, history: Any, add_generation_prompt: bool = True) -> str:
             return "".join(f"<{m['role']}>{m['content']}" for m in history) + "<assistant>" * add_generation_prompt
 
-    done = simple_evaluate(Model(), tasks=[task], num_fewshot=fewshot, bootstrap_iters=0, **options)
+    options |= {"task_manager": TaskManager(include_defaults=False), "bootstrap_iters": 0}
+    done = simple_evaluate(Model(), tasks=[task], num_fewshot=fewshot, **options)
     samples: list[dict[str, Any]] = next(iter(done["samples"].values()))
     return samples
 
@@ -111,7 +113,7 @@ def test_choices_are_scored_as_lm_eval_scores_them(choices: dict[str, Any]) -> N
     items = suite.items("test")
 
     def value(context: str, continuation: str) -> float:
-        return -float(len(continuation)) if "Colour 4" in context else -float((len(context + continuation) * 7) % 5) - 0.5
+        return -float((len(continuation.strip()) * int(context.strip()[-2]) * 7) % 11) - 0.5
 
     def reply(score: Score) -> Any:
         text = "".join(map(chr, score.ids))
@@ -120,9 +122,10 @@ def test_choices_are_scored_as_lm_eval_scores_them(choices: dict[str, Any]) -> N
         return Logprobs(request_id="0", values=values, greedy=values > -0.6)
 
     given = grades(suite, items, answers(suite, items, reply, Context(chats={"model": Letters()})), None)  # type: ignore[dict-item]
-    samples = reference_run(suite, own_task(suite), lambda c, t: (value(c.rstrip(), " " + t.lstrip()), False), 0)
+    samples = reference_run(suite, own_task(suite), lambda c, t: (value(c, t), False), 0)
     assert [g.values["acc"] for g in given] == [s["acc"] for s in samples]
     assert [g.values["acc_norm"] for g in given] == [s["acc_norm"] for s in samples]
+    assert {0.0, 1.0} == {g.values["acc"] for g in given}
     assert suite.metrics()[0].name == "acc"
 
 

@@ -30,7 +30,7 @@ class Echo:
 
     chat: Chat = field(default_factory=Chat)
     calls: list[int] = field(default_factory=list)
-    max_length: int = 50
+    context: int = 50
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Completion]:
         self.calls.append(len(requests))

@@ -88,8 +88,7 @@ FAMILIES = {
         system=False,
     ),
     "gemma": Family(
-        template="{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}"
-        + "{% endif %}"
+        template="{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
         + PLAIN_TURNS
         + "{% set role = 'model' if m.role == 'assistant' else m.role %}"
         + "{{ '<start_of_turn>' + role + '\n' + m.content | trim + '<end_of_turn>\n' }}{% endfor %}"
@@ -112,7 +111,7 @@ FAMILIES = {
         bos="<s>",
         eos="<|end|>",
         pre_query="<s><|user|>",
-        stops=("<|end|>", "<|user|>", "<|assistant|>"),
+        stops=("<|end|>", "<|system|>", "<|user|>", "<|assistant|>"),
         adds_bos=True,
     ),
     "template that forgets the bos": Family(
@@ -140,9 +139,13 @@ def save(folder: Path, family: Family, template: str | None = None) -> Path:
     from transformers import PreTrainedTokenizerFast
 
     core = Tokenizer(models.BPE(byte_fallback=False))
-    core.pre_tokenizer = pre_tokenizers.Metaspace() if family.metaspace else pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.pre_tokenizer = (
+        pre_tokenizers.Metaspace() if family.metaspace else pre_tokenizers.ByteLevel(add_prefix_space=False)
+    )
     core.decoder = decoders.Metaspace() if family.metaspace else decoders.ByteLevel()
-    texts = [m["content"] for m in TALK] + ["USER: assistant system user model [INST] [/INST] What Well And " + DEFAULT_SYSTEM]
+    texts = [m["content"] for m in TALK] + [
+        "USER: assistant system user model [INST] [/INST] What Well And " + DEFAULT_SYSTEM
+    ]
     alphabet = [] if family.metaspace else sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=600, special_tokens=list(family.special), initial_alphabet=alphabet, show_progress=False
@@ -152,9 +155,12 @@ def save(folder: Path, family: Family, template: str | None = None) -> Path:
         pair = [(family.bos, core.token_to_id(family.bos))]
         core.post_processor = processors.TemplateProcessing(single=f"{family.bos} $A", special_tokens=pair)
     made = PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token=family.bos, eos_token=family.eos, additional_special_tokens=list(family.special)
+        tokenizer_object=core,
+        bos_token=family.bos,
+        eos_token=family.eos,
+        additional_special_tokens=list(family.special),
     )
-    made.chat_template = template if template is not None else family.template
+    made.chat_template = (template if template is not None else family.template) or None
     made.save_pretrained(folder)
     return folder
 
@@ -252,7 +258,9 @@ def test_a_system_turn_stands_before_the_user_prefix(chats: dict[str, ChatFormat
 
 @pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if not family.system])
 def test_a_template_without_a_system_role_says_so(chats: dict[str, ChatFormat], name: str) -> None:
-    with pytest.raises(UserError, match=r"refuses a conversation with the roles system, user.*Leave the system turn out"):
+    with pytest.raises(
+        UserError, match=r"refuses a conversation with the roles system, user.*Leave the system turn out"
+    ):
         chats[name].pre_query("Be brief.")
 
 
@@ -276,7 +284,9 @@ def test_a_template_that_prints_today_prints_a_fixed_day(tmp_path: Path) -> None
         ((), "User: Hello\n\nAssistant:"),
     ],
 )
-def test_a_base_model_without_a_template_gets_a_default_one(tmp_path: Path, special: tuple[str, ...], expected: str) -> None:
+def test_a_base_model_without_a_template_gets_a_default_one(
+    tmp_path: Path, special: tuple[str, ...], expected: str
+) -> None:
     end = "<|endoftext|>"
     family = Family("", (*special, end), bos=None, eos=end, pre_query="", stops=())
     chat = ChatFormat.from_folder(save(tmp_path, family, ""))
@@ -300,9 +310,24 @@ def test_a_template_in_the_tokenizer_config_is_found(tmp_path: Path) -> None:
     folder = save(tmp_path, FAMILIES["chatml"])
     (folder / "chat_template.jinja").unlink()
     config = json.loads((folder / "tokenizer_config.json").read_text())
-    config["chat_template"] = [{"name": "default", "template": "{{ messages[0].content }}"}, {"name": "x", "template": ""}]
+    config["chat_template"] = [
+        {"name": "default", "template": "{{ messages[0].content }}"},
+        {"name": "x", "template": ""},
+    ]
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     assert template_of(folder) == "{{ messages[0].content }}"
+
+
+def test_words_that_a_tokenizer_does_not_know_are_no_stops(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, "yes": 2}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    made = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", eos_token="</s>")
+    made.chat_template = PLAIN_TURNS + "{{ m.content + eos_token }}{% endfor %}"
+    made.save_pretrained(tmp_path)
+    assert ChatFormat.from_folder(tmp_path).stop_ids == (1,)
 
 
 def test_text_survives_a_round_trip(chats: dict[str, ChatFormat]) -> None:
