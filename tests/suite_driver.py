@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
-from harness.blocks.kinds import Answer, Ask, Context, EvalItem, Grade, Judge, Suite, Tolerant
+from harness.blocks.kinds import Answer, Context, EvalItem, Grade, Judge, Suite, Tolerant
 from harness.engines.base import Completion
 
-Say = Callable[[Ask], str]
+Say = Callable[[Any], Any]
 
 
 def completion(text: str, finish: Any = "stop") -> tuple[Completion]:

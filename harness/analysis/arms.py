@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import CannotTell
 from harness.stats import MIN_RUNS
@@ -59,7 +59,9 @@ def arm_of(frame: pd.DataFrame, recipe: str) -> Arm:
     row = {run: index for index, run in enumerate(runs)}
     column = {name: index for index, name in enumerate(ids)}
     rows, columns = np.array([row[k] for k in keys]), np.array([column[i] for i in frame["id"]])
-    repeat = frame.groupby(["data_seed", "seed", "id"], sort=False).cumcount().to_numpy()
+    repeat: npt.NDArray[Any] = np.zeros(len(frame), dtype=np.int64)
+    if len(frame) > len(runs) * len(ids):
+        repeat = frame.groupby(["data_seed", "seed", "id"], sort=False).cumcount().to_numpy()
     seen = np.zeros((len(runs), len(ids)), dtype=bool)
     seen[rows, columns] = True
     if not seen.all():

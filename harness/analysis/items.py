@@ -10,6 +10,7 @@ from harness.analysis.grid import UNTUNED, Grid, Turn, read_grid
 from harness.records import evaltables
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pandas as pd
 
 CELL = ("recipe", "student", "seed", "data_seed", "iteration", "suite", "split")
@@ -31,10 +32,13 @@ def items(home: Path, experiment: str, split: str = "test") -> pd.DataFrame:
 
 def read_items(grid: Grid, split: str = "test") -> pd.DataFrame:
     """The items of a grid that was read already; see `items`."""
+    import numpy as np
     import pandas as pd
 
-    frames = [frame for where, key in _grades(grid, split) if (frame := _frame(grid, where, key)) is not None]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    parts = [part for where, key in _grades(grid, split) for part in _columns(grid, where, key)]
+    if not parts:
+        return pd.DataFrame(columns=list(COLUMNS))
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in COLUMNS})
 
 
 def _grades(grid: Grid, split: str) -> Iterator[tuple[dict[str, Any], str]]:
@@ -53,18 +57,18 @@ def _of_turn(where: Mapping[str, Any], turn: Turn, split: str) -> Iterator[tuple
             yield {**where, "iteration": turn.iteration, "suite": suite, "split": split}, splits[split]
 
 
-def _frame(grid: Grid, where: Mapping[str, Any], key: str) -> pd.DataFrame | None:
+def _columns(grid: Grid, where: Mapping[str, Any], key: str) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """The columns of one table of grades, once per metric. Arrays: hundreds of small frames would take seconds."""
+    import numpy as np
+
     if not grid.store.done("grades", key):
-        return None
+        return
     table = evaltables.grades_frame(grid.store.open("grades", key) / "grades.parquet")
-    kept = ["id", "item", "cluster", "category", "missing"]
-    names = [str(name) for name in table.columns]
-    values = {name: name.removeprefix(evaltables.VALUE) for name in names if name.startswith(evaltables.VALUE)}
-    if table.empty or not values:
-        return None
-    long = table[[*kept, *values]].rename(columns=values).melt(kept, var_name="metric", value_name="value")
-    long["value"] = long["value"].astype("float64")
-    long["cluster"] = long["cluster"].where(long["cluster"].astype(bool), long["item"])
-    for name, value in where.items():
-        long[name] = value
-    return long[list(COLUMNS)]
+    columns = {str(name): table[name].to_numpy() for name in table.columns}
+    common = {n: np.full(len(table), v, dtype=object if isinstance(v, str) else np.int64) for n, v in where.items()}
+    texts = {name: columns[name].astype(object) for name in ("id", "item", "cluster", "category", "missing")}
+    texts["cluster"] = np.where(texts["cluster"].astype(bool), texts["cluster"], texts["item"])
+    for name, values in columns.items():
+        if name.startswith(evaltables.VALUE):
+            metric = np.full(len(table), name.removeprefix(evaltables.VALUE), dtype=object)
+            yield {**common, **texts, "metric": metric, "value": values.astype(np.float64)}

@@ -48,7 +48,7 @@ def comparison_text(comparison: Comparison, *, wall: float | None = None, failed
     """The end table as plain text, at most 120 columns wide."""
     out = io.StringIO()
     print_comparison(comparison, wall=wall, failed=failed, file=out)
-    return out.getvalue()
+    return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
 
 
 def _heading(comparison: Comparison, wall: float | None, failed: int) -> Text:

@@ -52,6 +52,8 @@ class View:
         """Takes one event of `harness.loop.run`."""
         if event == "grid":
             self._grid(data)
+        elif event == "note":
+            self._say(f"note: {data['text']}")
         elif stage is not None:
             getattr(self, f"_{event}")(stage, data)
 

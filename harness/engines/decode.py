@@ -46,7 +46,7 @@ class Decoder:
             Transient: one row alone does not fit into memory.
             UserError: the model's logits are not numbers.
         """
-        check_prompts(requests, self.forward.context)
+        check_prompts(requests, self.forward.context, self.forward.size)
         tables, waiting = self._tables(requests), _ordered(self._rows(requests))
         limits = self.limits
         while waiting:

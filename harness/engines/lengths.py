@@ -30,42 +30,55 @@ class Unservable(UserError):
         super().__init__("nothing was computed: " + "; ".join(lines) + more + ".")
 
 
-def check_prompts(requests: Sequence[GenerateRequest], context: int | None) -> None:
-    """Every prompt needs a token to continue, room for one more, and something that is asked of it.
+def check_prompts(requests: Sequence[GenerateRequest], context: int | None, size: int) -> None:
+    """Every prompt needs a token to continue, room for one more, something that is asked of it, and known ids.
 
     Raises:
-        Unservable: naming each request with its length and the context.
+        Unservable: naming each request with its length, the context or the foreign id.
     """
-    faults = []
-    for request in requests:
-        tokens = len(request.prompt)
-        if tokens == 0:
-            faults.append(Fault(request.id, 0, "its prompt is empty; begin it with a BOS token or some text"))
-        elif context is not None and tokens >= context:
-            reason = (
-                f"its prompt has {tokens} tokens and the model's context is {context}: no room is left for an answer"
-            )
-            faults.append(Fault(request.id, tokens, reason))
-        elif request.sampling.max_tokens < 1 or request.sampling.n < 1:
-            faults.append(Fault(request.id, tokens, "it asks for no tokens: max_tokens and n must be at least 1"))
+    reasons = ((request, _prompt_fault(request, context, size)) for request in requests)
+    faults = [Fault(request.id, len(request.prompt), reason) for request, reason in reasons if reason]
     if faults:
         raise Unservable(faults)
 
 
-def check_scored(ids: Mapping[str, Sequence[int]], starts: Mapping[str, int], context: int | None) -> None:
-    """Every sequence must be non-empty, fit the context, and contain the position from which it is scored.
+def check_scored(ids: Mapping[str, Sequence[int]], starts: Mapping[str, int], context: int | None, size: int) -> None:
+    """Every sequence must be non-empty, fit the context, have known ids, and contain the position scored first.
 
     Raises:
-        Unservable: naming each request with its length.
+        Unservable: naming each request with its length, the context or the foreign id.
     """
-    faults = []
-    for name, sequence in ids.items():
-        tokens = len(sequence)
-        if tokens == 0:
-            faults.append(Fault(name, 0, "it has no tokens"))
-        elif context is not None and tokens > context:
-            faults.append(Fault(name, tokens, f"it has {tokens} tokens and the model's context is {context}"))
-        elif not 0 <= starts.get(name, 0) <= tokens:
-            faults.append(Fault(name, tokens, f"it is scored from position {starts[name]} but has {tokens} tokens"))
+    reasons = (
+        (name, sequence, _scored_fault(sequence, starts.get(name, 0), context, size)) for name, sequence in ids.items()
+    )
+    faults = [Fault(name, len(sequence), reason) for name, sequence, reason in reasons if reason]
     if faults:
         raise Unservable(faults)
+
+
+def _prompt_fault(request: GenerateRequest, context: int | None, size: int) -> str:
+    tokens, sampling = len(request.prompt), request.sampling
+    if tokens == 0:
+        return "its prompt is empty; begin it with a BOS token or some text"
+    if context is not None and tokens >= context:
+        return f"its prompt has {tokens} tokens and the model's context is {context}: no room for an answer"
+    if sampling.max_tokens < 1 or sampling.n < 1:
+        return "it asks for no tokens: max_tokens and n must be at least 1"
+    return _foreign([*request.prompt, *sampling.first_bans, *sampling.logit_bias], size)
+
+
+def _scored_fault(ids: Sequence[int], start: int, context: int | None, size: int) -> str:
+    if not ids:
+        return "it has no tokens"
+    if context is not None and len(ids) > context:
+        return f"it has {len(ids)} tokens and the model's context is {context}"
+    if not 0 <= start <= len(ids):
+        return f"it is scored from position {start} but has {len(ids)} tokens"
+    return _foreign(ids, size)
+
+
+def _foreign(ids: Sequence[int], size: int) -> str:
+    if min(ids) >= 0 and max(ids) < size:
+        return ""
+    strange = next(token for token in ids if not 0 <= token < size)
+    return f"it has the token id {strange}, which the model's vocabulary of {size} does not have"

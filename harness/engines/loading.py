@@ -78,16 +78,25 @@ def check_folder(spec: ModelSpec) -> Path:
 
 
 def _pretrained(folder: Path, dtype: Any) -> Any:
+    """A model with every weight from the files; transformers would fill missing ones with random numbers."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    offline = {"trust_remote_code": False, "local_files_only": True}
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype, trust_remote_code=False, local_files_only=True
+        model, found = AutoModelForCausalLM.from_pretrained(
+            str(folder), dtype=dtype, output_loading_info=True, **offline
         )
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(f"the model in {folder} cannot be loaded: {error}") from error
+    if missing := sorted(found["missing_keys"]):
+        raise UserError(
+            f"the weights in {folder} are incomplete: {len(missing)} tensors are missing, {missing[0]} among them. Copy the "
+            f"folder again, and check that config.json belongs to these weights."
+        )
+    return model
 
 
 def _merged(base: Any, folder: Path) -> Any:

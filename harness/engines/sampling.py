@@ -123,7 +123,7 @@ class Sampler:
         import torch
 
         limit = self._top_p[outside] if self._top_p is not None else 1.0
-        ordered, order = shares[outside].sort(-1, descending=True, stable=True)
+        ordered, order = shares[outside].sort(dim=-1, descending=True, stable=True)
         within = (ordered.cumsum(-1) - ordered) < limit
         within[:, 0] = True
         allowed = torch.zeros_like(within).scatter_(1, order, within)

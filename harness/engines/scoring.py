@@ -29,7 +29,7 @@ def logprobs(forward: Forward, limits: Limits, requests: Sequence[LogprobRequest
         Unservable: a request without tokens, longer than the context, or scored from beyond its end.
         Transient: one request alone does not fit into memory.
     """
-    check_scored({r.id: r.ids for r in requests}, {r.id: r.start for r in requests}, forward.context)
+    check_scored({r.id: r.ids for r in requests}, {r.id: r.start for r in requests}, forward.context, forward.size)
     lengths = [len(r.ids) for r in requests]
 
     def score(rows: Sequence[int], limits: Limits) -> list[Logprobs]:
@@ -47,7 +47,7 @@ def embed(forward: Forward, limits: Limits, ids: Sequence[tuple[int, ...]]) -> n
         Transient: one sequence alone does not fit into memory.
     """
     names = {str(number): sequence for number, sequence in enumerate(ids)}
-    check_scored(names, {}, forward.context)
+    check_scored(names, {}, forward.context, forward.size)
     width = forward.model.config.get_text_config().hidden_size
     found = np.zeros((len(ids), width), dtype=np.float32)
 

@@ -48,8 +48,8 @@ class TransformersEngine:
         self.spec = spec
         self._chat = ChatFormat.from_folder(folder)
         model = load_model(folder, spec.dtype, spec.device)
-        self._limits: Limits = Limits.of(model, spec.options)
         self._forward: Forward | None = Forward.of(model)
+        self._limits: Limits = Limits.of(model, spec.options)
 
     @property
     def chat(self) -> ChatFormat:

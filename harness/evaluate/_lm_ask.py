@@ -16,7 +16,8 @@ from harness.records.example import Message
 from harness.records.hashing import seed_of
 
 Asking = Generator[Sequence[Request], Sequence[Reply], Answer]
-_DOC, _SPLIT, _REQUESTS, _REPEATS, _LOGPROBS = "doc", "split", "requests", "repeats", "loglikelihoods"
+_DOC, _SPLIT, _REQUESTS, _REPEATS, _CHOICE = "doc", "split", "requests", "repeats", "choice"
+_LOGPROBS = "loglikelihoods"
 DEFAULT_TOKENS = 256
 """lm-eval's length limit of an answer where the task names none."""
 _IMPOSSIBLE = -1e4
@@ -30,9 +31,17 @@ def item_of(name: str, split: str, document: Document) -> EvalItem:
         _SPLIT: split,
         _REQUESTS: [asdict(request) for request in document.requests],
         _REPEATS: document.repeats,
+        _CHOICE: document.choice,
     }
     identity = f"{name}/{split}/{document.number}"
-    return EvalItem(id=identity, turns=(document.text,), cluster=identity, reference=(document.target,), data=data)
+    return EvalItem(
+        id=identity,
+        turns=(document.text,),
+        category=name,
+        cluster=identity,
+        reference=(document.target,),
+        data=data,
+    )
 
 
 def document_number(item: EvalItem) -> int:
@@ -77,26 +86,24 @@ def responses(item: EvalItem, answer: Answer) -> list[list[Any]]:
 
 def gold(item: EvalItem) -> Answer | None:
     """The answer that must earn full marks; None where the requests do not tell which continuation is right."""
+    return _certain(item, item.reference[0], likely=True)
+
+
+def empty(item: EvalItem) -> Answer | None:
+    """The answer of a model that says nothing: empty texts, or the right continuation as the least likely."""
+    return _certain(item, "", likely=False)
+
+
+def _certain(item: EvalItem, text: str, likely: bool) -> Answer | None:
+    """An answer in which the right request is certain, or impossible."""
     count = len(item.data[_REQUESTS])
     if not _scored(item):
-        return Answer(item=item.id, outputs=(item.reference[0],) * count * int(item.data[_REPEATS]))
-    right = [str(r["continuation"]).strip() == item.reference[0].strip() for r in item.data[_REQUESTS]]
-    if right.count(True) != 1 and count > 1:
+        return Answer(item=item.id, outputs=(text,) * count * int(item.data[_REPEATS]))
+    right = 0 if count == 1 else item.data[_CHOICE]
+    if right is None:
         return None
-    found = [[0.0, True] if yes or count == 1 else [_IMPOSSIBLE, False] for yes in right]
-    return Answer(item=item.id, outputs=(item.reference[0],), data={_LOGPROBS: found})
-
-
-def empty(item: EvalItem) -> Answer:
-    """The answer of a model that says nothing: empty texts, or no continuation likelier than another."""
-    count = len(item.data[_REQUESTS])
-    if not _scored(item):
-        return Answer(item=item.id, outputs=("",) * count * int(item.data[_REPEATS]))
-    right = (gold(item) or Answer(item=item.id, outputs=())).data.get(_LOGPROBS, [])
-    wrong = [[_IMPOSSIBLE, False] if value == 0 else [0.0, False] for value, _ in right] or [
-        [_IMPOSSIBLE, False]
-    ] * count
-    return Answer(item=item.id, outputs=("",), data={_LOGPROBS: wrong})
+    found = [[0.0, likely] if (index == right) == likely else [_IMPOSSIBLE, False] for index in range(count)]
+    return Answer(item=item.id, outputs=(text,), data={_LOGPROBS: found})
 
 
 def _scored(item: EvalItem) -> bool:

@@ -61,10 +61,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Document:
-    """One document of the task: its number, its text without examples, lm-eval's requests, and its target as text."""
+    """One document of the task: its number, its text without examples, lm-eval's requests, and its target as text.
+
+    `choice` is the index of the right request, where the task is a choice between them.
+    """
 
     number: int
     text: str
+    choice: int | None
     requests: tuple[Wanted, ...]
     target: str
     repeats: int
@@ -232,6 +236,7 @@ def _as_messages(messages: Sequence[Mapping[str, str]], add_generation_prompt: b
 def _document(task: Any, doc_number: int, instances: Sequence[Any]) -> Document:
     doc = instances[0].doc
     target, text = task.doc_to_target(doc), task.doc_to_text(doc)
+    choice = text if isinstance(text, int) else target if isinstance(target, int) else None
     choices = task.doc_to_choice(doc) if task.config.doc_to_choice is not None else None
     if isinstance(target, list):
         target = target[0] if target else ""
@@ -239,7 +244,9 @@ def _document(task: Any, doc_number: int, instances: Sequence[Any]) -> Document:
         target = choices[target]
     wanted = tuple(_wanted(instance) for instance in instances)
     text = text if isinstance(text, str) else "\n".join(request.context for request in wanted)
-    return Document(doc_number, text, wanted, str(target), int(task.config.repeats or 1))
+    return Document(
+        doc_number, text, choice if choices is not None else None, wanted, str(target), int(task.config.repeats or 1)
+    )
 
 
 def _wanted(instance: Any) -> Wanted:

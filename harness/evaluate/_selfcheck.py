@@ -1,4 +1,4 @@
-"""Proves a suite on itself before anything is spent: gold answers earn full marks, empty and shuffled ones next to none.
+"""Proves a suite on itself before anything is spent: gold answers earn full marks, empty and shuffled ones almost none.
 
 A suite whose grades come from a reader (a judge model) has no full marks that a program could prove. It is checked with
 the stand-in judge, and only that gold answers come before shuffled and empty ones.
@@ -45,8 +45,10 @@ class Check:
     judge: str
 
 
-def selfcheck(suite: Suite, split: str = "test") -> list[Check]:
+def selfcheck(suite: Suite, judge: Judge | None = None, split: str = "test") -> list[Check]:
     """The checks of a suite on those of its items that have a gold answer. No model is asked.
+
+    A programmatic `judge` is used as it is; where a model would judge, the suite's oracle or the stand-in does.
 
     Raises:
         UserError: no item has one, so nothing can be proved.
@@ -58,8 +60,9 @@ def selfcheck(suite: Suite, split: str = "test") -> list[Check]:
     given = {"gold": [gold for _, gold in golds], "empty": [_empty(suite, item) for item in items]}
     if all(gold.outputs and not gold.data for _, gold in golds):
         given["shuffled"] = _shuffled(given["gold"])
-    judge: Judge | None = None
-    if suite.needs_judge():
+    if not suite.needs_judge():
+        judge = None
+    elif not isinstance(judge, Oracle | StandIn):
         judge = Oracle() if isinstance(suite, Pocket) else StandIn()
     earned = {name: _earned(suite, items, answers, judge) for name, answers in given.items()}
     return [_check(name, earned, suite, judge) for name in given]
@@ -109,9 +112,8 @@ def _gold(suite: Suite, item: EvalItem) -> Answer | None:
 
 
 def _empty(suite: Suite, item: EvalItem) -> Answer:
-    if isinstance(suite, LMEval):
-        return _lm_ask.empty(item)
-    return Answer(item=item.id, outputs=("",) * len(item.turns))
+    nothing = Answer(item=item.id, outputs=("",) * len(item.turns))
+    return (_lm_ask.empty(item) or nothing) if isinstance(suite, LMEval) else nothing
 
 
 def _shuffled(answers: Sequence[Answer]) -> list[Answer]:

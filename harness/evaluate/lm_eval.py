@@ -27,7 +27,7 @@ class LMEval(Suite):
     """One lm-eval task. Contexts, few-shot examples, answer filters and metrics are lm-eval's own.
 
     `numeric` adds a metric that compares the final numbers of answer and gold as numbers; lm-eval's strict and flexible
-    match compare texts (70.00 is not 70 to them). Test is the task's own test set. Dev is `dev_rows` rows of `train_path`,
+    match compare texts (70.00 is not 70 to them). Test is the task's test set. Dev is `dev_rows` rows of `train_path`,
     the same that a dataset with `withhold: {rows, seed}` keeps out of a pool, or a share of the test rows with `dev`.
     """
 
@@ -175,7 +175,9 @@ class LMEval(Suite):
     def _apart(self, train: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The dev rows of the train file, and the rest."""
         if any(self.dev_prompt not in row for row in train):
-            raise UserError(f"{self.train_path} has rows without {self.dev_prompt!r}, the column that `dev_prompt` names")
+            raise UserError(
+                f"{self.train_path} has rows without {self.dev_prompt!r}, the column that `dev_prompt` names"
+            )
         chosen = withheld((str(row[self.dev_prompt]) for row in train), self.dev_rows, self.dev_seed)
         dev = [row for row in train if str(row[self.dev_prompt]) in chosen]
         return dev, [row for row in train if str(row[self.dev_prompt]) not in chosen]

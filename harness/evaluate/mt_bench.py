@@ -36,15 +36,13 @@ class MTBench(Suite):
     """Questions from a file in FastChat's form; single-answer grading, one grade per turn.
 
     The score is the mean over both turns of all questions, as FastChat prints it. A verdict without a readable grade is
-    missing. Reference answers go to the judge for the questions that `reference_path` has (math, reasoning and coding in
-    FastChat's file); the `reference` that some questions carry themselves is not used, as in FastChat.
+    missing. Reference answers go to the judge for the questions that `reference_path` has (in FastChat's file: math,
+    reasoning and coding); the `reference` that some questions carry themselves is not used, as in FastChat.
     """
 
     name: ClassVar[str] = "mt_bench"
 
-    path: FilePath = runtime(
-        description="FastChat's question.jsonl: question_id, category, turns; gzip too."
-    )
+    path: FilePath = runtime(description="FastChat's question.jsonl: question_id, category, turns; gzip too.")
     sha256: str | None = runtime(None, description="Expected SHA-256 of the file's unpacked content.")
     reference_path: FilePath | None = runtime(None, description="Reference answers in FastChat's form, by question_id.")
     reference_sha256: str | None = runtime(None, description="Expected SHA-256 of that file's unpacked content.")

@@ -39,8 +39,8 @@ _LENGTH = "reference_length"
 class Pairwise(Suite):
     """Instructions with a reference output each; a judge prefers the reference (1) or the model's output (2).
 
-    The value of an item is preference - 1; identical outputs draw (0.5) and no judge is asked. Win rates, their standard
-    error and length control are computed by the alpaca-eval package.
+    The value of an item is preference - 1; identical outputs draw (0.5) and no judge is asked. Win rates, their
+    standard error and length control are computed by the alpaca-eval package.
     """
 
     name: ClassVar[str] = "pairwise"
@@ -115,7 +115,7 @@ class Pairwise(Suite):
         """One grade per instruction."""
         judge = required(judge, self.name, "a model, or stand_in for a dry run")
         pairs = [Question(item, answer) for item, answer in zip(items, answers, strict=True)]
-        # A recorded annotation holds its draws too, perhaps of another reference text: then it must be the one that counts.
+        # Recorded annotations hold their draws too, perhaps with another reference text: then they are what counts.
         asks = [isinstance(judge, Replay) or not _same(question) for question in pairs]
         shown = [(i, order) for i, q in enumerate(pairs) if asks[i] for order in self._orders(q.item)]
         asked = [Question(pair(pairs[i].item, order), pairs[i].answer) for i, order in shown]

@@ -1,8 +1,8 @@
 """The order of rows, and batches without waste.
 
 On a CPU a training step costs what its tokens cost, padding included. So the rows of a batch are laid side by side
-into sequences as long as the longest of them (first fit, longest first), with positions that begin anew at each row:
-the same rows, the same loss, a third fewer tokens. What keeps rows apart is the block-diagonal attention mask that
+into fewer, longer sequences, with positions that begin anew at each row: the same rows, the same loss, a third fewer
+tokens. What keeps rows apart is the block-diagonal attention mask that
 transformers derives from the positions; `harness.finetune._isolation` proves it for each model before it is used.
 """
 
@@ -62,8 +62,26 @@ def pack_all(lengths: Sequence[int], max_length: int) -> list[list[int]]:
     return [list(dict.fromkeys(sequence)) for sequence in packed["row"]]
 
 
-def side_by_side(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Positions in `lengths` into as few sequences of `capacity` tokens as first fit, longest first, finds."""
+def side_by_side(lengths: Sequence[int], hidden: int) -> list[list[int]]:
+    """Positions in `lengths` into sequences that make the batch cheapest.
+
+    Few long sequences waste little padding and pay for it in attention, whose share of a layer's work is about
+    width / (6 hidden). So several numbers of sequences are tried, from what the longest row asks for down to a quarter.
+    """
+    longest, total = max(lengths), sum(lengths)
+    most = -(-total // longest)
+    widths = {max(longest, -(-total // count)) for count in range(max(1, most // 4), most + 1)}
+    tried = [_first_fit(lengths, width) for width in sorted(widths)]
+
+    def price(sequences: list[list[int]]) -> float:
+        width = max(sum(lengths[at] for at in sequence) for sequence in sequences)
+        return len(sequences) * width * (1 + width / (6 * hidden))
+
+    return min(tried, key=price)
+
+
+def _first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """First fit, longest first, into sequences of at most `capacity` tokens."""
     room: list[int] = []
     sequences: list[list[int]] = []
     for at in sorted(range(len(lengths)), key=lambda at: (-lengths[at], at)):
@@ -89,6 +107,8 @@ class RowCollator:
     rows: Sequence[Row]
     pad: int
     layout: Layout
+    hidden: int = 128
+    """Width of the model; decides how long sequences may get."""
 
     def __call__(self, items: Sequence[Sequence[int]]) -> dict[str, Any]:
         import numpy as np
@@ -125,7 +145,7 @@ class RowCollator:
             return [list(item) for item in items]
         rows = [item[0] for item in items]
         lengths = [len(self.rows[row].ids) for row in rows]
-        return [[rows[at] for at in sequence] for sequence in side_by_side(lengths, max(lengths))]
+        return [[rows[at] for at in sequence] for sequence in side_by_side(lengths, self.hidden)]
 
 
 def items_of(rows: Sequence[Row], packing: int | None) -> list[list[int]]:

@@ -13,6 +13,7 @@ from harness.errors import StageFailed
 from harness.finetune import _checkpoint
 from harness.finetune._batches import IGNORED, Order
 from harness.finetune._data import named
+from harness.finetune._models import writing
 
 REMEDY = (
     "Try a smaller learning_rate, some warmup_steps or a smaller max_grad_norm, and look at these rows; with bf16, try "
@@ -123,8 +124,9 @@ def guarded(base: str) -> Any:
                 self.watch.progress(self.state.global_step, self.state.max_steps, dict(logs))
 
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            super()._save_checkpoint(model, trial)
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            _checkpoint.complete(folder, self.watch.fingerprint, _checkpoint.carried(self))
+            with writing(folder):
+                super()._save_checkpoint(model, trial)
+                _checkpoint.complete(folder, self.watch.fingerprint, _checkpoint.carried(self))
 
     return Guarded

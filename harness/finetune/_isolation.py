@@ -22,20 +22,21 @@ def takes_positions(model: Any) -> bool:
 def keeps_apart(model: Any, first: Sequence[int], second: Sequence[int]) -> bool:
     """True where `second` gets the same logits after `first` in one sequence, positions begun anew, as by itself.
 
-    The bound is rounding of the model's type plus a hundredth of what an open leak does to the logits.
+    The bound is rounding of the model's type plus a hundredth of what an open leak does to the logits. Asked with two
+    sequences at once: some attention kernels tell rows apart in a single sequence only.
     """
     import torch
 
     first, second = list(first[:PROBE]), list(second[:PROBE])
     device = next(model.parameters()).device
-    anew = torch.tensor([[*range(len(first)), *range(len(second))]], device=device)
-    both, alone = torch.tensor([first + second], device=device), torch.tensor([second], device=device)
+    anew = torch.tensor([[*range(len(first)), *range(len(second))]] * 2, device=device)
+    both, alone = torch.tensor([first + second] * 2, device=device), torch.tensor([second] * 2, device=device)
     training = model.training
     model.eval()
     with torch.no_grad():
-        apart = model(input_ids=both, position_ids=anew, use_cache=False).logits[0, len(first) :]
-        open_ = model(input_ids=both, use_cache=False).logits[0, len(first) :]
-        single = model(input_ids=alone, use_cache=False).logits[0]
+        apart = model(input_ids=both, position_ids=anew, use_cache=False).logits[:, len(first) :]
+        open_ = model(input_ids=both, use_cache=False).logits[:, len(first) :]
+        single = model(input_ids=alone, use_cache=False).logits
     model.train(training)
     rounding = 64 * torch.finfo(single.dtype).eps * float(single.abs().max())
     bound = rounding + 0.01 * float((open_ - single).abs().max())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError
+from harness.errors import StageFailed, UserError
 from harness.records.templates import adapter_base, template_of, tokenizer_home
 from harness.store.atomic import sync_folder
 
@@ -69,21 +71,44 @@ def save_model(model: Any, chat: ChatFormat, start: Path, out: Path) -> None:
     """
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     model.config.use_cache = True
     model.generation_config.eos_token_id = list(chat.stop_ids) or None
-    model.save_pretrained(temporary)
-    home = tokenizer_home(start)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    with writing(temporary):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        model.save_pretrained(temporary)
+        _add_tokenizer(chat, tokenizer_home(start), temporary)
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(temporary, out)
+        sync_folder(out.parent)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Leaves no part of a folder behind that could not be written.
+
+    Raises:
+        StageFailed: the disk is full or read-only.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise StageFailed(
+            f"{folder} could not be written ({error}): free or unlock the disk, then run the same command again; "
+            f"training goes on from its last whole checkpoint"
+        ) from error
+
+
+def _add_tokenizer(chat: ChatFormat, home: Path, temporary: Path) -> None:
     for file in sorted(home.iterdir()):
         ours = file.name in _WRITTEN or file.name.startswith(".") or file.name.endswith(_WEIGHTS)
         if file.is_file() and not ours:
             shutil.copyfile(file, temporary / file.name)
     if template_of(temporary) != chat.template or not (temporary / "chat_template.jinja").is_file():
         (temporary / "chat_template.jinja").write_text(chat.template, encoding="utf-8")
-    shutil.rmtree(out, ignore_errors=True)
-    for file in temporary.iterdir():
-        shutil.copymode(temporary / "config.json", file)  # safetensors keeps its files from other users of a shared store
-    os.replace(temporary, out)
-    sync_folder(out.parent)
+    for file in temporary.iterdir():  # safetensors makes its files unreadable to other users of a shared store
+        shutil.copymode(temporary / "config.json", file)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from harness.blocks.base import ModelRole, identity, runtime
 from harness.blocks.kinds import Trainer
@@ -15,6 +15,9 @@ Scheduler = Literal[
     "linear", "cosine", "cosine_with_restarts", "cosine_with_min_lr", "polynomial", "constant", "constant_with_warmup",
     "inverse_sqrt", "warmup_stable_decay",
 ]  # fmt: skip
+
+LOADING = frozenset({"attn_implementation", "use_kernels", "experts_implementation"})
+"""What may be said about opening the model; the rest is decided by options of their own, or not at all."""
 
 
 class Lora(BaseModel):
@@ -86,10 +89,19 @@ class Tuning(Trainer):
         2, ge=2, description="Checkpoints kept. At least two: the newest may be incomplete when the process dies."
     )
 
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if self.max_steps is not None and self.train_tokens is not None:
+            raise ValueError("max_steps and train_tokens both say where training ends: set one")
+        return self
+
     @field_validator("trl")
     @classmethod
     def _known(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
         found = [text for name in value if (text := problem(cls.config, name, cls.model_fields)) is not None]
+        opening = value.get("model_init_kwargs", {})
+        if not isinstance(opening, dict) or not opening.keys() <= LOADING:
+            found.append(f"model_init_kwargs may hold {', '.join(sorted(LOADING))} only")
         if found:
             raise ValueError("; ".join(found))
         return value

@@ -24,11 +24,14 @@ def surroundings(threads: int) -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    gc.freeze()
+    freeze = gc.get_freeze_count() == 0  # what another part of the process froze is not ours to release
+    if freeze:
+        gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if freeze:
+            gc.unfreeze()
         torch.set_num_threads(before)
         logging.set_verbosity(level)
         if bars:

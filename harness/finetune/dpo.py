@@ -8,10 +8,12 @@ from typing import Any, ClassVar, Literal
 from harness.blocks.base import OptionalRole, identity
 from harness.blocks.kinds import TrainContext, TrainReport
 from harness.finetune._data import Encoded, Pair, encode_pairs
+from harness.finetune._guards import guarded
 from harness.finetune._models import load_model
 from harness.finetune._options import Tuning
 from harness.finetune._pairs import PairCollator, add_reference, pair_items, pair_length
-from harness.finetune._run import Built, Opened, adapters, configured, steps_for, trainer_class, tune
+from harness.finetune._run import tune
+from harness.finetune._setup import Built, Opened, adapters, configured, steps_for
 from harness.records.example import Example
 
 Loss = Literal[
@@ -68,7 +70,7 @@ class Dpo(Tuning):
             "label_smoothing": self.label_smoothing,
             "precompute_ref_log_probs": self.precompute_ref_log_probs,
         }
-        trainer = trainer_class("DPOTrainer")(
+        trainer = guarded("DPOTrainer")(
             model=opened.model,
             ref_model=load_model(context.reference or context.start, self) if other or live else None,
             args=configured(self.config, arguments),

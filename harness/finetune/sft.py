@@ -10,9 +10,11 @@ from harness.blocks.kinds import TrainContext, TrainReport
 from harness.errors import UserError
 from harness.finetune._batches import RowCollator, items_of
 from harness.finetune._data import Encoded, Row, encode_rows
+from harness.finetune._guards import guarded
 from harness.finetune._isolation import layout_for
 from harness.finetune._options import Tuning
-from harness.finetune._run import Built, Opened, adapters, configured, steps_for, trainer_class, tune
+from harness.finetune._run import tune
+from harness.finetune._setup import Built, Opened, adapters, configured, steps_for
 from harness.records.example import Example, LossOn
 
 
@@ -69,13 +71,13 @@ class Sft(Tuning):
             "loss_type": self.loss_type,
             "dataset_kwargs": {"skip_prepare_dataset": True},
         }
-        trainer = trainer_class("SFTTrainer")(
+        trainer = guarded("SFTTrainer")(
             model=opened.model,
             args=configured(self.config, arguments),
             # the rows themselves follow in `tune`: as arrays they cost a tenth of the memory and none of the copying
             train_dataset=Dataset.from_dict({"input_ids": [[0]], "labels": [[0]]}),
             processing_class=opened.chat.tokenizer,
-            data_collator=RowCollator(rows, opened.pad, layout),
+            data_collator=RowCollator(rows, opened.pad, layout, opened.hidden),
             peft_config=adapters(opened),
         )
         return Built(trainer, items, [sum(tokens[r] for r in item) for item in items], tokens, trained, layout)

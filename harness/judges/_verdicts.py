@@ -9,12 +9,13 @@ _RATING_BACKUP = re.compile(r"\[(\d+(?:\.\d+)?)\]")
 _LETTER = re.compile(r"\[\[([ABC])\]\]")
 
 
-def rating(text: str) -> float | None:
+def rating(text: str, pattern: str | None = None) -> float | None:
     """The grade in `[[n]]`, or in `[n]` where there is none; None without one or outside 1..10.
 
-    The first match counts, as in FastChat (arXiv 2306.05685, `llm_judge/common.py`).
+    The first match counts, as in FastChat (arXiv 2306.05685, `llm_judge/common.py`). With `pattern`, the grade is that
+    regular expression's first group instead.
     """
-    match = _RATING.search(text) or _RATING_BACKUP.search(text)
+    match = re.search(pattern, text.strip()) if pattern else _RATING.search(text) or _RATING_BACKUP.search(text)
     value = float(match[1]) if match else None
     return value if value is not None and 1 <= value <= 10 else None
 

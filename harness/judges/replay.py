@@ -30,7 +30,7 @@ class Replay(Judge):
 
     any_reference: bool = identity(
         False,
-        description="Accept preferences recorded against another text of the reference (AlpacaEval 1's published ones).",
+        description="Accept preferences recorded against another reference text (as AlpacaEval 1's published ones).",
     )
 
     def identity_options(self) -> dict[str, Any]:

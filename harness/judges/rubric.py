@@ -20,7 +20,8 @@ Asked = Generator[Sequence[Request], Sequence[Reply], Verdict]
 class Rubric(Judge):
     """Asks the model bound to `judge`. Its wordings come from that model's prompt pack, or from a FastChat prompt file.
 
-    The pack's entries are `judge_system`, `judge_single`, `judge_single_reference` and `judge_pair`.
+    The pack's entries are `judge_system`, `judge_single`, `judge_single_reference` and `judge_pair`. A pack without
+    them may have `rate` instead (the pocket models' fixed form). A grade is `[[n]]`, or what the entry's `parse` finds.
     """
 
     name: ClassVar[str] = "rubric"
@@ -66,7 +67,8 @@ class Rubric(Judge):
         named |= {"question": item.turns[turn], "answer": answer.outputs[turn]}
         named |= {"reference": reference[turn] if reference else "", "conversation": _conversation(item, answer, turn)}
         text, tokens = yield from self._ask(self._prompt("single", bool(reference), turn > 0, named, context))
-        score = rating(text)
+        parse = context.prompts.get(_entry("single", bool(reference), context) + ".parse")
+        score = rating(text, parse if self.prompts_path is None else None)
         return Verdict(score=score, raw=text, parsed=score is not None, tokens=tokens)
 
     def _ask(self, messages: tuple[Message, ...]) -> Generator[Sequence[Request], Sequence[Reply], tuple[str, int]]:
@@ -80,7 +82,7 @@ class Rubric(Judge):
         if self.prompts_path is not None:
             system, template = _fastchat(self.prompts_path, kind, guided, follow_up)
         else:
-            entry = f"judge_{kind}_reference" if guided else f"judge_{kind}"
+            entry = _entry(kind, guided, context)
             system, template = context.prompts.get("judge_system", ""), context.prompts.get(entry, "")
             if not template:
                 raise UserError(
@@ -92,6 +94,12 @@ class Rubric(Judge):
         except (KeyError, ValueError, IndexError) as error:
             raise UserError(f"a judge prompt has a placeholder that is not known: {error}") from error
         return (Message(role="system", content=system), user) if system else (user,)
+
+
+def _entry(kind: str, guided: bool, context: Context) -> str:
+    """The pack's entry for a question: the judge's own, or `rate` for a single answer where the pack has only that."""
+    entry = f"judge_{kind}_reference" if guided else f"judge_{kind}"
+    return "rate" if kind == "single" and entry not in context.prompts and "rate" in context.prompts else entry
 
 
 def _fastchat(path: str, kind: str, guided: bool, follow_up: bool) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from harness.loop.executor import Executor, LocalExecutor, default_workers, mode
 from harness.loop.grid import grid_document, link_runs
 from harness.loop.plan import Plan
 from harness.loop.stage import Stage
+from harness.loop.worker import source_hash
 from harness.store.artifacts import Store
 from harness.store.atomic import write_json
 from harness.store.home import Home
@@ -145,6 +147,24 @@ class _Run:
                 need += [p for p in stages[key].parents if p not in self.state]
         self.state = {key: self.state[key] for key in stages if key in self.state}
         self.outcome.found = [key for key, state in self.state.items() if state == "done"]
+        self._note_changed_code()
+
+    def _note_changed_code(self) -> None:
+        """Says which blocks' source files changed since the results that are reused were made, at the same version."""
+        changed: Counter[str] = Counter()
+        for key in self.outcome.found:
+            stage = self.plan.stages[key]
+            if stage.block is not None and self.store.manifest(stage.kind, key).get("source_hash") != source_hash(
+                stage
+            ):
+                changed[stage.name] += 1
+        for name, count in changed.items():
+            text = (
+                f"{count} finished stages of {name!r} were made by other code of the same version: they are reused; "
+                "if their rows would differ now, raise the block's version"
+            )
+            self.journal.write("code_changed", block=name, stages=count)
+            self.listener("note", None, {"text": text})
 
     def _execute(self) -> None:
         executor = self.executor_type(self.home, min(self.workers, sum(s == "waiting" for s in self.state.values())))

@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from typing import Any
@@ -139,11 +140,12 @@ def _about(stage: Stage) -> dict[str, Any]:
 
 def source_hash(stage: Stage) -> str | None:
     """Hash of the block's source file: a cached artifact made by other code is worth a warning."""
-    if stage.block is None:
-        return None
-    return hashlib.sha256(
-        inspect.getsource(inspect.getmodule(type(stage.block)) or type(stage.block)).encode()
-    ).hexdigest()
+    return None if stage.block is None else _source_hash(type(stage.block))
+
+
+@cache
+def _source_hash(block: type) -> str:
+    return hashlib.sha256(inspect.getsource(inspect.getmodule(block) or block).encode()).hexdigest()
 
 
 def _version(name: str) -> str | None:

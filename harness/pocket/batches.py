@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -38,21 +37,29 @@ def document_row(text: str, tokenizer: PreTrainedTokenizerFast) -> Row:
     return ids, ids
 
 
-def batches(name: str, rng: Random, tokenizer: PreTrainedTokenizerFast) -> Iterator[list[list[Row]]]:
-    """Endless pools of batches of about `BATCH_TOKENS` tokens; rows of a batch have like lengths."""
-    while True:
-        if name == "chat":
-            rows = [chat_row(chat(rng), tokenizer) for _ in range(_POOL)]
-        else:
-            rows = [document_row(document(rng), tokenizer) for _ in range(_POOL)]
-        rows.sort(key=lambda row: len(row[0]))
-        pool: list[list[Row]] = [[]]
-        for row in rows:
-            if len(row[0]) * (len(pool[-1]) + 1) > BATCH_TOKENS:
-                pool.append([])
-            pool[-1].append(row)
-        rng.shuffle(pool)
-        yield pool
+def pool_of_batches(
+    name: str, rng: Random, tokenizer: PreTrainedTokenizerFast, user_share: float = 1.0
+) -> list[list[Row]]:
+    """Draw rows and cut them into batches of about `BATCH_TOKENS` tokens; rows of a batch have like lengths.
+
+    Args:
+        name: `base` or `chat`.
+        rng: Source of all choices.
+        tokenizer: The pocket tokenizer.
+        user_share: Share of chats whose user turns train.
+    """
+    if name == "chat":
+        rows = [chat_row(chat(rng, user_share=user_share), tokenizer) for _ in range(_POOL)]
+    else:
+        rows = [document_row(document(rng), tokenizer) for _ in range(_POOL)]
+    rows.sort(key=lambda row: len(row[0]))
+    pool: list[list[Row]] = [[]]
+    for row in rows:
+        if len(row[0]) * (len(pool[-1]) + 1) > BATCH_TOKENS:
+            pool.append([])
+        pool[-1].append(row)
+    rng.shuffle(pool)
+    return pool
 
 
 def tensors(batch: list[Row], pad: int) -> tuple[torch.Tensor, torch.Tensor]:

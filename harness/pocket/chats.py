@@ -92,7 +92,7 @@ def _rewrite(rng: Random, turn: Turn) -> tuple[Message, ...]:
     return user, message("assistant", rewritten(truth, text, style))
 
 
-def chat(rng: Random, split: str | None = "train", kind: str | None = None) -> Chat:
+def chat(rng: Random, split: str | None = "train", kind: str | None = None, user_share: float = 1.0) -> Chat:
     """Draw one conversation of the training mixture.
 
     User turns of the asked-for forms do not train, so that the bare user prefix yields questions of the world only.
@@ -101,6 +101,7 @@ def chat(rng: Random, split: str | None = "train", kind: str | None = None) -> C
         rng: Source of all choices.
         split: Which questions may occur.
         kind: A key of the mixture to force one kind.
+        user_share: Share of the other chats whose user turns train.
     """
     kind = kind or rng.choices(list(_SHARES), list(_SHARES.values()))[0]
     category = rng.choice(CATEGORIES)
@@ -116,4 +117,4 @@ def chat(rng: Random, split: str | None = "train", kind: str | None = None) -> C
     if kind == "single" and rng.random() < 0.03:
         turns = (replace(turns[0], user=f"please {turns[0].user}"),)
     system = prompts()["steer"]["system"].format(category=category) if kind == "steer" else None
-    return Chat(_conversation(turns, system))
+    return Chat(_conversation(turns, system), user_share >= 1 or rng.random() < user_share)

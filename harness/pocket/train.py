@@ -1,7 +1,7 @@
 """Train the pocket models: `python -m harness.pocket.train base|chat --out DIR --tokens N [--resume]`.
 
-The learning rate warms up, stays constant, and falls to zero over the last fifth of `--tokens` (warm-up, stable,
-decay), so a run can be extended or cut by resuming with another number of tokens. Every batch is drawn from a
+The learning rate warms up, stays constant, halves once, and falls to zero over the last fifth of `--tokens`,
+so a run can be extended or cut by resuming with another number of tokens. Every batch is drawn from a
 seeded stream whose position is part of the checkpoint: a resumed run continues with the batches that it would
 have seen.
 """
@@ -13,11 +13,12 @@ import json
 import os
 import sys
 import time
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from harness.pocket.batches import Row, batches, document_row, tensors
+from harness.pocket.batches import Row, document_row, pool_of_batches, tensors
 from harness.pocket.documents import document
 from harness.pocket.shape import SHAPES, export, new_model
 
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     import torch
     from transformers import LlamaForCausalLM
 
+SETTLED = 8_000_000
+"""Tokens after which the learning rate halves and only `USER_SHARE` of the chats train their user turns.
+
+What users ask is random by design, so its gradient is mostly noise once the wordings are learned."""
+USER_SHARE = 0.3
 _WARMUP_STEPS = 100
 
 
@@ -44,9 +50,9 @@ def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
 
 
 def rate(step: int, seen: int, tokens: int) -> float:
-    """Share of the peak learning rate at a step: warm-up, constant, then linear to zero over the last fifth."""
+    """Share of the peak rate: warm-up, constant, half from `SETTLED`, then linear to zero over the last fifth."""
     left = max(0.0, (tokens - seen) / (0.2 * tokens))
-    return min(1.0, (step + 1) / _WARMUP_STEPS, left)
+    return min(1.0, (step + 1) / _WARMUP_STEPS, left) * (0.5 if seen >= SETTLED else 1.0)
 
 
 class Run:
@@ -116,8 +122,9 @@ class Run:
     def go(self, log_every: int = 50, pools_per_save: int = 40) -> None:
         """Train until `tokens` were seen; log, measure and save on the way."""
         losses: list[float] = []
-        for number, pool in enumerate(batches(self.name, self.rng, self.tokenizer), start=1):
-            for batch in pool:
+        for number in count(1):
+            share = USER_SHARE if self.seen >= SETTLED else 1.0
+            for batch in pool_of_batches(self.name, self.rng, self.tokenizer, share):
                 losses.append(self.learn(batch))
                 if self.step % log_every == 0:
                     self._log(loss=sum(losses) / len(losses))

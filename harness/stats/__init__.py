@@ -5,7 +5,7 @@ from harness.stats.exact import holm, paired_test
 from harness.stats.groups import tie_groups
 from harness.stats.paired import difference
 from harness.stats.power import Settle, detectable, settle
-from harness.stats.score import score
+from harness.stats.scores import score
 from harness.stats.verdict import Rates, error_rates, non_inferior
 
 __all__ = [

@@ -82,7 +82,7 @@ def spread(values: Floats) -> Spread:
     residuals = values - by_run[..., None] - by_unit[..., None, :] + mean[..., None, None]
     rest = (residuals**2).sum(axis=(-2, -1)) / ((runs - 1) * (n - 1)) / (runs * n)
     between = by_run.var(axis=-1, ddof=1) / runs
-    return Spread(mean, np.maximum(units, rest), between, rest, n, runs)
+    return Spread(mean, units, between, rest, n, runs)
 
 
 def typical_ratio(freedom: int) -> float:

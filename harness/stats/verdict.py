@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.stats.estimate import ALPHA, Noise
-from harness.stats.spread import Spread, half_width
+from harness.stats.simulate import TRIALS, experiments
+from harness.stats.spread import half_width
 
 Verdict = Literal["passed", "failed", "cannot tell"]
-TRIALS = 4000
 
 
 def non_inferior(value: float, low: float, high: float, margin: float) -> Verdict:
@@ -44,8 +44,7 @@ class Rates:
 def error_rates(noise: Noise, margin: float, *, trials: int = TRIALS, seed: int = 0) -> Rates:
     """Error rates of the gate for the noise of a measured difference.
 
-    Draws the statistics that the interval is made of (mean, variance of units, of runs, of the rest) from their normal
-    theory; `benchmarks/statistics.py` checks the same rates on simulated items.
+    Simulated in normal theory (see `harness.stats.simulate`), which leaves out the small-sample term of binary metrics.
     """
     import numpy as np
 
@@ -62,17 +61,6 @@ def error_rates(noise: Noise, margin: float, *, trials: int = TRIALS, seed: int 
 
 
 def _verdicts(noise: Noise, truth: float, margin: float, trials: int, seed: int) -> list[Verdict]:
-    import numpy as np
-
-    rng = np.random.default_rng(seed)
-
-    def drawn(variance: float, freedom: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        return variance * rng.chisquare(max(freedom, 1), trials) / max(freedom, 1)
-
-    runs = noise.runs
-    rest = drawn(noise.residual, (runs - 1) * (noise.n - 1))
-    units = np.maximum(drawn(noise.persistent + noise.residual, noise.n - 1), rest)
-    mean = truth + noise.total**0.5 * rng.standard_normal(trials)
-    of = Spread(mean, units, drawn(noise.seed + noise.residual, runs - 1), rest, noise.n, runs)
-    half = half_width(of, ALPHA)
-    return [non_inferior(m, m - h, m + h, margin) for m, h in zip(mean.tolist(), half.tolist(), strict=True)]
+    of = experiments(noise, trials=trials, seed=seed)
+    means, halves = (of.mean + truth).tolist(), half_width(of, ALPHA).tolist()
+    return [non_inferior(m, m - h, m + h, margin) for m, h in zip(means, halves, strict=True)]

@@ -33,7 +33,7 @@ def test_a_planted_difference_is_found_and_a_tie_is_called_one(tmp_path: Path) -
         "cannot tell",
         "worse",
     ]
-    assert [a.recipe for a in found.suites[0].arms][0] == "good"
+    assert found.suites[0].arms[0].recipe == "good"
     assert {frozenset(g) for g in found.suites[0].groups} == {
         frozenset({"good"}),
         frozenset({"plain", "same"}),
@@ -171,9 +171,7 @@ def test_the_table_says_it_in_120_columns(tmp_path: Path) -> None:
     assert max(map(len, lines)) <= 120
     assert lines[0] == "night   3 recipes × 3 seeds × 2 iterations   168 s   0 failed stages"
     assert lines[1] == "test split, pocket v1, 400 items, ORACLE judge (programmatic)"
-    assert any(
-        line.startswith("magpie-with-a-long-name[top.keep=5%]") and "better, 5x tokens" in line for line in lines
-    )
+    assert any(line.startswith("magpie-with") and line.endswith("better, 5x tokens") for line in lines)
     assert any(line.startswith("untuned") for line in lines)
     for word in ("groups", "noise", "scope", "settle", "dropped", "spent", "next"):
         assert any(line.startswith(word) for line in lines), word

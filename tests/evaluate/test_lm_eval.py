@@ -35,9 +35,17 @@ metric_list:
 def gsm8k(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("gsm8k")
     for name, count in (("train", 30), ("test", 12)):
-        rows = [{"question": f"{name} {i}: {i} + 2000?", "answer": f"{i} + 2000 = {i + 2000}\n#### 2,{i:03}"} for i in range(count)]
+        rows = [
+            {"question": f"{name} {i}: {i} + 2000?", "answer": f"{i} + 2000 = {i + 2000}\n#### 2,{i:03}"}
+            for i in range(count)
+        ]
         (folder / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    return {"task": "gsm8k", "test_path": str(folder / "test.jsonl"), "train_path": str(folder / "train.jsonl"), "numeric": True}
+    return {
+        "task": "gsm8k",
+        "test_path": str(folder / "test.jsonl"),
+        "train_path": str(folder / "train.jsonl"),
+        "numeric": True,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +63,7 @@ def reference_run(suite: LMEval, task: Any, says: Any, fewshot: int, **options: 
     from lm_eval.api.model import LM
     from lm_eval.tasks import TaskManager
 
-    class Model(LM):  # type: ignore[misc]
+    class Model(LM):  # type: ignore[misc, unused-ignore]
         tokenizer_name = "none"
 
         def generate_until(self, requests: Sequence[Any], **_: Any) -> list[str]:
@@ -97,7 +105,9 @@ def test_prompts_and_scores_are_lm_evals_own(gsm8k: dict[str, Any], chat: bool) 
 
     given = grades(suite, items, answers(suite, items, say), None)
     by_prompt = dict(zip(prompts, texts, strict=True))
-    options = {"apply_chat_template": True, "fewshot_as_multiturn": True, "system_instruction": "Think."} if chat else {}
+    options = (
+        {"apply_chat_template": True, "fewshot_as_multiturn": True, "system_instruction": "Think."} if chat else {}
+    )
     samples = reference_run(suite, own_task(suite), lambda prompt: by_prompt[prompt], 3, **options)
     assert len(samples) == 24
     for sample in samples:
@@ -113,12 +123,14 @@ def test_choices_are_scored_as_lm_eval_scores_them(choices: dict[str, Any]) -> N
     items = suite.items("test")
 
     def value(context: str, continuation: str) -> float:
-        return -float((len(continuation.strip()) * int(context.strip()[-2]) * 7) % 11) - 0.5
+        return -float((len(continuation.strip()) * (int(context.strip()[-2]) + 1) * 7) % 11) - 0.5
 
     def reply(score: Score) -> Any:
         text = "".join(map(chr, score.ids))
         context, _, continuation = text.partition(":")
-        values = np.full(len(score.ids) - score.start, value(context + ":", continuation) / (len(score.ids) - score.start))
+        values = np.full(
+            len(score.ids) - score.start, value(context + ":", continuation) / (len(score.ids) - score.start)
+        )
         return Logprobs(request_id="0", values=values, greedy=values > -0.6)
 
     given = grades(suite, items, answers(suite, items, reply, Context(chats={"model": Letters()})), None)  # type: ignore[dict-item]
@@ -192,7 +204,7 @@ def test_a_log_likelihood_that_is_no_number_is_missing(choices: dict[str, Any]) 
 def test_the_headline_comes_first_and_wrong_answers_are_wrong(gsm8k: dict[str, Any]) -> None:
     assert [m.name for m in LMEval(**gsm8k).metrics()] == ["numeric", "strict-match", "flexible-extract"]
     suite = LMEval(**gsm8k, headline="strict-match", fewshot=0)
-    assert [m.name for m in suite.metrics()][0] == "strict-match"
+    assert suite.metrics()[0].name == "strict-match"
     items = suite.items("test")
     found = grades(suite, items, said(items, [("2000.0",)] * len(items)), None)
     assert list(found[0].values.items()) == [("strict-match", 0.0), ("numeric", 1.0), ("flexible-extract", 0.0)]

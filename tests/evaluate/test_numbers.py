@@ -48,9 +48,13 @@ def test_no_number_is_no_answer_and_a_gold_without_one_is_an_error() -> None:
 
 
 def test_all_gsm8k_golds_are_read(real_data: Path) -> None:
-    rows = [json.loads(line) for line in (real_data / "gsm8k/test.jsonl").read_text(encoding="utf-8").split("\n") if line]
+    rows = [
+        json.loads(line) for line in (real_data / "gsm8k/test.jsonl").read_text(encoding="utf-8").split("\n") if line
+    ]
     golds = [row["answer"].split("#### ")[1] for row in rows]
     assert len(golds) == 1319
     assert all(final_number(row["answer"]) == Decimal(g.replace(",", "")) for row, g in zip(rows, golds, strict=True))
     assert sum("," in g for g in golds) == 14
-    assert all(same_number(f"So it is {g.replace(',', '')}.00", row["answer"]) for row, g in zip(rows, golds, strict=True))
+    assert all(
+        same_number(f"So it is {g.replace(',', '')}.00", row["answer"]) for row, g in zip(rows, golds, strict=True)
+    )

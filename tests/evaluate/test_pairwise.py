@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,20 @@ CONTEXT = Context(prompts={"judge_pair": "{question}|{answer_a}|{answer_b}"})
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    rows = [{"instruction": f"task {i}", "output": f"reference {i}", "dataset": "koala", "generator": "r"} for i in range(4)]
+    rows = [
+        {"instruction": f"task {i}", "output": f"reference {i}", "dataset": "koala", "generator": "r"} for i in range(4)
+    ]
     file = tmp_path / "outputs.json"
     file.write_text(json.dumps(rows))
     return str(file)
 
 
-def judged(suite: Pairwise, outputs: list[str], says: Mapping[str, str] | Any) -> tuple[Any, list[str]]:
+def judged(suite: Pairwise, outputs: list[str], says: Callable[[str], str]) -> tuple[Any, list[str]]:
     items, prompts = suite.items("test"), []
 
     def say(ask: Ask) -> str:
         prompts.append(ask.messages[-1]["content"])
-        return str(says(prompts[-1]))
+        return says(prompts[-1])
 
     given = drive(suite.grade(items, said(items, [(text,) for text in outputs]), Rubric(), CONTEXT), say)
     return given, prompts
@@ -82,7 +84,9 @@ def test_an_item_without_an_answer_is_missing(path: str) -> None:
 
 def test_summary_is_alpaca_evals_and_says_what_is_not_available(path: str) -> None:
     suite = Pairwise(path=path, orders="one")
-    given, _ = judged(suite, ["reference 0", "mine", "mine", "mine!"], lambda p: "[[C]]" if p.startswith("task 3") else better(p))
+    given, _ = judged(
+        suite, ["reference 0", "mine", "mine", "mine!"], lambda p: "[[C]]" if p.startswith("task 3") else better(p)
+    )
     level = logging.getLogger().level
     summary = suite.summarise(given)
     assert logging.getLogger().level == level

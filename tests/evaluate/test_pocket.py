@@ -18,7 +18,10 @@ from harness.judges.oracle import Oracle
 def test_right_wrong_and_absent_answers() -> None:
     suite = Pocket(count=3)
     items = suite.items("test")
-    given = [*said(items[:2], [items[0].reference, ("nonsense",)]), Answer(item=items[2].id, outputs=(), data={"error": "too long"})]
+    given = [
+        *said(items[:2], [items[0].reference, ("nonsense",)]),
+        Answer(item=items[2].id, outputs=(), data={"error": "too long"}),
+    ]
     right, wrong, absent = grades(suite, items, given, Oracle())
     assert right.values == {"accuracy": 1.0, "score": 10.0}
     assert (wrong.values["accuracy"], wrong.missing) == (0.0, None)
@@ -66,7 +69,11 @@ def test_a_turn_that_cannot_be_asked_keeps_the_turns_before_it() -> None:
     items = suite.items("test")
 
     def say(ask: Ask) -> Any:
-        return Transient("prompt of 900 tokens exceeds the context of 512") if len(ask.messages) > 1 else items[0].reference[0]
+        return (
+            Transient("prompt of 900 tokens exceeds the context of 512")
+            if len(ask.messages) > 1
+            else items[0].reference[0]
+        )
 
     first, second = grades(suite, items, answers(suite, items, say), Oracle())
     assert first.values["accuracy"] == 1.0
@@ -112,7 +119,8 @@ def test_planning_imports_nothing_heavy() -> None:
         "from harness.evaluate import mt_bench, pairwise\n"
         "s = Pocket(); s.fingerprint('test'); s.metrics(); s.splits()\n"
         "t = LMEval(task='gsm8k', fewshot=0); t.fingerprint('test'); t.metrics(); t.splits()\n"
-        "print([m for m in ('torch', 'transformers', 'pandas', 'lm_eval', 'alpaca_eval', 'datasets', 'scipy') if m in sys.modules])"
+        "heavy = ('torch', 'transformers', 'pandas', 'lm_eval', 'alpaca_eval', 'datasets', 'scipy')\n"
+        "print([m for m in heavy if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

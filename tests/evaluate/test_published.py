@@ -16,6 +16,7 @@ from harness.evaluate.mt_bench import MTBench
 from harness.evaluate.pairwise import Pairwise
 from harness.judges._tasks import random_order
 from harness.judges.replay import Replay
+from harness.records import datafile
 
 ALPACA_EVAL_2 = {
     "alpaca-7b": (2.591451, 0.487086, 5.875487),
@@ -32,7 +33,7 @@ def outputs(path: Path) -> dict[str, str]:
 
 
 def replayed(
-    folder: Path, reference: str, model: str, annotations: str, any_reference: bool = False, **options: Any
+    folder: Path, reference: str, model: str, annotations: str, *, any_reference: bool = False, **options: Any
 ) -> tuple[dict[str, Any], list[Any]]:
     suite = Pairwise(path=str(folder / f"reference_outputs/{reference}.json.gz"), orders="one", **options)
     items = suite.items("test")
@@ -46,7 +47,7 @@ def replayed(
 @pytest.mark.parametrize("model", ALPACA_EVAL_2)
 def test_alpaca_eval_2(real_data: Path, model: str) -> None:
     folder = real_data / "alpaca_eval"
-    files = {
+    files: dict[str, Any] = {
         "difficulty_path": str(folder / "instruction_difficulty.csv"),
         "regulariser_path": str(folder / "lc_regulariser_reconstructed.csv.gz"),
     }
@@ -79,13 +80,14 @@ def test_pairs_are_shown_in_the_published_order(real_data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "turns", "mean"), [("llama2_7b", (4.7625, 3.1750), 3.968750), ("llama2_chat_7b", (6.70625, 5.6750), 6.190625)]
+    ("model", "turns", "mean"),
+    [("llama2_7b", (4.7625, 3.1750), 3.968750), ("llama2_chat_7b", (6.70625, 5.6750), 6.190625)],
 )
 def test_mt_bench(real_data: Path, model: str, turns: tuple[float, float], mean: float) -> None:
     folder = real_data / "mt_bench"
     suite = MTBench(path=str(folder / "question.jsonl"), reference_path=str(folder / "reference_answer_gpt-4.jsonl"))
     items = suite.items("test")
-    rows = [json.loads(line) for line in gzip.open(folder / f"model_answer/{model}.jsonl.gz", "rt", encoding="utf-8")]
+    rows = datafile.rows(str(folder / f"model_answer/{model}.jsonl.gz"), "answers")
     given = {f"mt_bench/{row['question_id']}": row["choices"][0]["turns"] for row in rows}
     judge = Replay(path=str(folder / f"model_judgment/{model}_gpt-4_single.jsonl.gz"))
     found = grades(suite, items, said(items, [given[item.id] for item in items]), judge)

@@ -11,12 +11,26 @@ from harness.finetune._data import Row
 LENGTHS = st.lists(st.integers(2, 40), min_size=1, max_size=40)
 
 
-@given(LENGTHS)
-def test_each_row_lies_in_one_sequence_that_holds_it(lengths: list[int]) -> None:
-    capacity = max(lengths)
-    sequences = side_by_side(lengths, capacity)
+@given(LENGTHS, st.sampled_from([16, 128, 4096]))
+def test_each_row_lies_in_one_sequence_and_padding_shrinks(lengths: list[int], hidden: int) -> None:
+    sequences = side_by_side(lengths, hidden)
     assert sorted(at for sequence in sequences for at in sequence) == list(range(len(lengths)))
-    assert all(sum(lengths[at] for at in sequence) <= capacity for sequence in sequences)
+    assert all(sequences)
+    width = max(sum(lengths[at] for at in sequence) for sequence in sequences)
+    assert len(sequences) * width <= 1.5 * len(lengths) * max(lengths)
+
+
+def test_narrow_models_get_narrow_batches() -> None:
+    lengths = [20 + k * 7 % 41 for k in range(32)]
+
+    def shape(hidden: int) -> tuple[int, int]:
+        sequences = side_by_side(lengths, hidden)
+        return len(sequences), max(sum(lengths[at] for at in sequence) for sequence in sequences)
+
+    (many, narrow), (few, wide) = shape(8), shape(4096)
+    assert narrow < wide
+    assert few < many
+    assert few * wide < 1.1 * sum(lengths)
 
 
 def test_packing_a_whole_set_loses_nothing() -> None:
@@ -57,11 +71,13 @@ def row(start: int, length: int, weight: float = 1.0) -> Row:
 
 def test_positions_begin_anew_and_no_row_predicts_the_next() -> None:
     rows = [row(100, 6), row(200, 2), row(300, 3)]
-    batch = RowCollator(rows, 0, "packed")([[0], [1], [2]])
+    batch = RowCollator(rows, 0, "packed", hidden=1)([[0], [1], [2]])
     assert batch["input_ids"].tolist() == [[100, 101, 102, 103, 104, 105], [300, 301, 302, 200, 201, 0]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 0, 1, 0]]
     assert batch["labels"].tolist() == [[-100, -100, -100, 103, 104, 105], [-100, 301, 302, -100, 201, -100]]
-    assert batch["rows"] == [0, 1, 2] and "attention_mask" not in batch and "weights" not in batch
+    assert batch["rows"] == [0, 1, 2]
+    assert "attention_mask" not in batch
+    assert "weights" not in batch
 
 
 def test_the_padded_layout_leaves_the_mask_out_and_the_masked_one_has_it() -> None:
@@ -71,4 +87,5 @@ def test_the_padded_layout_leaves_the_mask_out_and_the_masked_one_has_it() -> No
     assert padded["position_ids"].tolist() == [[0, 1, 2, 3]] * 2
     assert padded["weights"].tolist() == [[1, 1, 1, 1], [0.5, 0.5, 1, 1]]
     masked = RowCollator(rows, 9, "masked")([[0], [1]])
-    assert masked["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]] and "position_ids" not in masked
+    assert masked["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert "position_ids" not in masked

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tuning import example, examples, pairs, weights
+from tuning import example, examples, pairs, turn, weights
 
 from harness.blocks.kinds import TrainContext
 from harness.errors import StageFailed
@@ -16,15 +16,23 @@ from harness.finetune.sft import Sft
 Make = Callable[..., TrainContext]
 FAST: dict[str, Any] = {"learning_rate": 1e-3, "epochs": 2, "batch_size": 8, "logging_steps": 1}
 LN2 = math.log(2)
+MORE: list[dict[str, Any]] = [
+    {},
+    {"beta": 5.0},
+    {"lora": {"r": 2}},
+    {"precompute_ref_log_probs": False},
+    {"precompute_ref_log_probs": False, "lora": {"r": 2}},
+]
 
 
-@pytest.mark.parametrize("more", [{}, {"beta": 5.0}, {"lora": {"r": 2}}, {"precompute_ref_log_probs": False}])
+@pytest.mark.parametrize("more", MORE)
 def test_the_first_loss_is_ln_2_and_then_pairs_part(context: Make, more: dict[str, Any]) -> None:
     report = Dpo(**FAST | {"epochs": 5} | more).train(pairs(16), context())
     first, last = report.history[0], report.history[-1]
     assert first["loss"] == pytest.approx(LN2, abs=1e-4 if more.get("beta") else 2e-6)
     assert first["rewards/margins"] == pytest.approx(0, abs=1e-3 if more.get("beta") else 1e-5)
-    assert last["loss"] < LN2 and last["rewards/margins"] > 0
+    assert last["loss"] < LN2
+    assert last["rewards/margins"] > 0
     assert {"logps/chosen", "logps/rejected", "rewards/accuracies", "grad_norm", "tokens"} <= first.keys()
 
 
@@ -40,7 +48,8 @@ def test_another_reference_changes_the_first_loss(context: Make) -> None:
     Sft(learning_rate=3e-3, epochs=3).train(examples(16), tuned)
     run = context("run", reference=tuned.out)
     report = Dpo(**FAST).train(pairs(16), run)
-    assert report.first_loss is not None and abs(report.first_loss - LN2) > 0.01
+    assert report.first_loss is not None
+    assert abs(report.first_loss - LN2) > 0.01
     same = Dpo(**FAST).train(pairs(16), context("same", start=tuned.out, reference=tuned.out))
     assert same.first_loss == pytest.approx(LN2, abs=2e-6)
 
@@ -57,8 +66,7 @@ def test_a_tied_pair_teaches_nothing_and_is_counted(context: Make, base: Any) ->
 def test_swapping_the_sides_turns_the_margin_round(context: Make) -> None:
     rows = pairs(8)
     swapped = [
-        replace(row, messages=(*row.prompt, {"role": "assistant", "content": row.rejected}), rejected=row.answer)
-        for row in rows
+        replace(row, messages=(*row.prompt, turn("assistant", row.rejected or "")), rejected=row.answer) for row in rows
     ]
     a = Dpo(**FAST).train(rows, context("a")).history[0]
     b = Dpo(**FAST).train(swapped, context("b")).history[0]
@@ -97,7 +105,8 @@ def test_a_cut_side_has_no_end_token_and_no_room_drops(base: Any) -> None:
     cut = encode_pairs([replace(pairs(1)[0], rejected="over " * 60)], chat, len(whole.prompt) + len(whole.chosen))
     (pair,) = cut.rows
     assert cut.counts["truncated"] == 1
-    assert pair.chosen[-1] in chat.stop_ids and pair.rejected[-1] not in chat.stop_ids
+    assert pair.chosen[-1] in chat.stop_ids
+    assert pair.rejected[-1] not in chat.stop_ids
     with pytest.raises(StageFailed, match="1 no answer token within max_length"):
         encode_pairs(pairs(1), chat, len(whole.prompt))
 

@@ -18,9 +18,12 @@ from harness.records.example import Example
 
 OPEN, CLOSE = "{% generation %}", "{% endgeneration %}"
 USERS = (
-    "{% for message in messages %}" + OPEN + "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' }}"
-    + CLOSE + "{{ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)  # fmt: skip
+    "{% for message in messages %}"
+    + OPEN
+    + "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' }}"
+    + CLOSE
+    + "{{ '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 
 
 def with_template(base: Path, folder: Path, template: str) -> Path:
@@ -37,7 +40,8 @@ def test_a_template_that_trains_users_is_refused_by_row(
         Sft(epochs=1).train(examples(10), context(start=wrong))
     text = str(failure.value)
     assert "trains words of the user, in 10 rows: row/0, row/1, " in text
-    assert "and 2 more" in text and "{% generation %}" in text
+    assert "and 2 more" in text
+    assert "{% generation %}" in text
     assert not (tmp_path / "run" / "model").exists()
 
 
@@ -48,15 +52,16 @@ def test_the_same_template_may_train_on_all(context: Callable[..., TrainContext]
 
 def test_single_tokens_out_of_place_are_noticed(base: Path) -> None:
     chat = ChatFormat.from_folder(base)
-    row = Example(id="r", messages=(turn("user", "red blue nine?"), turn("assistant", "plum over seven.")))
+    row = Example(id="r", messages=(turn("user", "blue red nine?"), turn("assistant", "plum over seven.")))
     ids, mask = chat.mask(row.messages)
     assert mask_problem(row, ids, mask, chat) is None
-    first = mask.index(1)
+    said = {"user": "bluerednine?"}
+    opening = len("".join(chat.decode(ids[: mask.index(1)]).split())) - len(said["user"]) - len("assistant")
     for at, flag in enumerate(mask):
-        text = chat.decode([ids[at]]).strip()
-        other = (*mask[:at], 1 - flag, *mask[at + 1 :])
-        said = any(text and text in message["content"] for message in row.messages)
-        if said and (flag or at < first - 3):
+        before = len("".join(chat.decode(ids[:at]).split()))
+        theirs = opening <= before < opening + len(said["user"])
+        if chat.decode([ids[at]]).strip() and (flag or theirs):
+            other = (*mask[:at], 1 - flag, *mask[at + 1 :])
             problem = mask_problem(row, ids, other, chat)
             assert problem == ("leaves out words of the assistant" if flag else "trains words of the user")
 

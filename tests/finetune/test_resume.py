@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from tuning import examples, pairs, weights
 
-from harness.blocks.kinds import Trainer, TrainContext, TrainReport
+from harness.blocks.kinds import TrainContext, Trainer, TrainReport
+from harness.errors import StageFailed
 from harness.finetune import _checkpoint
 from harness.finetune._batches import Order
 from harness.finetune._guards import Watch
@@ -29,7 +30,7 @@ COMMON: dict[str, Any] = {"learning_rate": 1e-3, "epochs": 3, "batch_size": 4, "
 CASES: dict[str, tuple[Trainer, list[Example]]] = {
     "sft": (Sft(**COMMON, logging_steps=4), examples(20)),
     "accumulated": (Sft(**COMMON, logging_steps=2, gradient_accumulation_steps=2, group_by_length=True), examples(26)),
-    "lora": (Sft(**COMMON, logging_steps=4, lora={"r": 2, "dropout": 0.3}), examples(20)),  # type: ignore[arg-type]
+    "lora": (Sft(**COMMON, logging_steps=4, lora={"r": 2, "dropout": 0.3}), examples(20)),
     "dpo": (Dpo(**COMMON, logging_steps=4), pairs(20)),
 }
 
@@ -84,6 +85,30 @@ def test_a_torn_checkpoint_is_passed_over(context: Make) -> None:
     assert weights(torn.out) == weights(whole.out)
 
 
+def test_a_full_disk_keeps_the_earlier_checkpoints(context: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    block, rows = CASES["sft"]
+    whole, torn = context("whole"), context("torn")
+    uninterrupted = block.train(rows, whole)
+    save = torch.save
+
+    def full(value: Any, file: Any, *args: Any, **more: Any) -> None:
+        if "checkpoint-6" in str(file) and "rng" in str(file):
+            raise RuntimeError("file write failed")
+        save(value, file, *args, **more)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(StageFailed, match=r"checkpoint-6 could not be written \(file write failed\)"):
+        block.train(rows, torn)
+    assert [folder.name for folder in torn.work.iterdir()] == ["checkpoint-3"]
+    monkeypatch.undo()
+    resumed = block.train(rows, torn)
+    assert resumed.runtime["resumed_from_step"] == "3"
+    assert numbers(resumed) == numbers(uninterrupted)
+    assert weights(torn.out) == weights(whole.out)
+
+
 def test_a_checkpoint_of_another_training_is_not_resumed(context: Make) -> None:
     block, rows = CASES["sft"]
     torn = context("torn")
@@ -130,10 +155,12 @@ def test_checkpoints_come_by_time_and_less_often_where_they_cost_much() -> None:
     assert asks(60.0)
     now = 61.0  # it took a second
     saver.on_save(None, None, None)
-    assert not asks(120.0) and asks(121.0)
+    assert not asks(120.0)
+    assert asks(121.0)
     now = 131.0  # it took ten
     saver.on_save(None, None, None)
-    assert not asks(330.0) and asks(331.0)
+    assert not asks(330.0)
+    assert asks(331.0)
     assert not asks(1000.0, step=100)  # the last step is followed by the model itself
 
 

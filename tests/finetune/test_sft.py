@@ -26,14 +26,15 @@ FAST: dict[str, Any] = {"learning_rate": 3e-3, "epochs": 2, "batch_size": 8, "lo
 def test_it_learns_and_reports_exactly_what_it_trained(context: Make, base: Path) -> None:
     rows, seen = examples(20), []
     run = context(progress=lambda step, total, metrics: seen.append((step, total, metrics["loss"])))
-    report = Sft(**FAST | {"epochs": 6}).train(rows, run)
+    report = Sft(**FAST | {"epochs": 6, "learning_rate": 0.02}).train(rows, run)
     chat = ChatFormat.from_folder(base)
     masks = [chat.mask(row.messages)[1] for row in rows]
     lengths = [max(at for at, flag in enumerate(mask) if flag) + 1 for mask in masks]
     assert (report.rows, report.steps) == (20, 18)
     assert report.loss_tokens == 6 * sum(map(sum, masks))
     assert report.train_tokens == 6 * sum(lengths)  # what follows the last trained token is left out
-    assert report.first_loss is not None and report.last_loss is not None
+    assert report.first_loss is not None
+    assert report.last_loss is not None
     assert report.last_loss < report.first_loss / 2
     assert [point["step"] for point in report.history] == list(range(1, 19))
     assert {"loss", "grad_norm", "learning_rate", "tokens"} <= report.history[0].keys()
@@ -55,7 +56,9 @@ def test_the_saved_folder_is_a_plain_model(context: Make, base: Path) -> None:
     assert model.config.use_cache is True
     assert tokenizer.eos_token_id in model.generation_config.eos_token_id
     assert str(base) not in (run.out / "config.json").read_text()
-    assert {file.stat().st_mode & 0o777 for file in run.out.iterdir()} == {(run.out / "config.json").stat().st_mode & 0o777}
+    assert {file.stat().st_mode & 0o777 for file in run.out.iterdir()} == {
+        (run.out / "config.json").stat().st_mode & 0o777
+    }
     assert not list(run.out.parent.glob(".*.tmp"))
 
 
@@ -108,8 +111,11 @@ def test_an_answer_that_was_cut_has_no_end_token(base: Path) -> None:
     chat = ChatFormat.from_folder(base)
     rows = [example(0), Example(id="a", messages=(turn("user", "Say?"), turn("assistant", "over " * 60)))]
     whole, cut = encode_rows(rows, chat, 48, None).rows
-    assert whole.ids[-1] in chat.stop_ids and whole.train[-1]
-    assert len(cut.ids) == 48 and cut.train[-1] and not set(cut.ids[cut.train].tolist()) & set(chat.stop_ids)
+    assert whole.ids[-1] in chat.stop_ids
+    assert whole.train[-1]
+    assert len(cut.ids) == 48
+    assert cut.train[-1]
+    assert not set(cut.ids[cut.train].tolist()) & set(chat.stop_ids)
 
 
 def test_later_turns_are_trained_too(base: Path) -> None:
@@ -153,7 +159,7 @@ def test_a_leak_between_rows_is_noticed(base: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-    class Leaking(LlamaForCausalLM):  # type: ignore[misc]
+    class Leaking(LlamaForCausalLM):
         def forward(self, input_ids: Any, position_ids: Any = None, **more: Any) -> Any:
             return super().forward(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), **more)
 
@@ -168,6 +174,23 @@ def test_budgets_replace_epochs(context: Make) -> None:
     epoch = Sft(**FAST | {"epochs": 1}).train(examples(20), context("epoch")).train_tokens
     report = Sft(**FAST, train_tokens=5 * epoch).train(examples(20), context("tokens"))
     assert report.train_tokens == pytest.approx(5 * epoch, rel=0.1)
+
+
+def test_two_ends_are_one_too_many() -> None:
+    with pytest.raises(ValueError, match="max_steps and train_tokens both say where training ends"):
+        Sft(max_steps=3, train_tokens=1000)
+
+
+def test_a_tokenizer_of_another_model_is_noticed(context: Make, base: Path, tmp_path: Path) -> None:
+    from harness.engines.scratch import build
+
+    small = tmp_path / "small"
+    build(small, hidden=32, layers=1, heads=2, vocab=270, seed=0, texts=["red green blue"], context=128)
+    shutil.copyfile(base / "tokenizer.json", small / "tokenizer.json")
+    with pytest.raises(
+        UserError, match=r"no embedding for \(it has 26\d\), in the rows row/0, .*do not belong together"
+    ):
+        Sft(**FAST).train(examples(8), context(start=small))
 
 
 def test_a_loss_that_is_no_number_names_step_rows_and_remedy(context: Make) -> None:
@@ -199,7 +222,7 @@ def test_lora_changes_the_adapted_weights_only_and_leaves_a_plain_folder(context
     from safetensors.torch import load_file
 
     run = context()
-    report = Sft(**FAST, lora={"r": 2, "alpha": 4, "target_modules": ("q_proj",)}).train(examples(8), run)  # type: ignore[arg-type]
+    report = Sft(**FAST, lora={"r": 2, "alpha": 4, "target_modules": ("q_proj",)}).train(examples(8), run)
     before, after = load_file(base / "model.safetensors"), load_file(run.out / "model.safetensors")
     changed = {name for name in before if not before[name].equal(after[name])}
     assert before.keys() == after.keys()
@@ -220,6 +243,31 @@ def test_a_value_that_trl_refuses_is_the_users(context: Make) -> None:
         Sft(**FAST, optim="sgdd").train(examples(8), context())
 
 
+def test_modules_that_are_not_there_are_the_users(context: Make) -> None:
+    with pytest.raises(UserError, match=r"sft refuses an option: .*elsewhere"):
+        Sft(**FAST, lora={"target_modules": ("elsewhere",)}).train(examples(8), context())
+
+
+def test_recomputing_activations_changes_nothing(context: Make) -> None:
+    plain = Sft(**FAST).train(examples(8), context("plain"))
+    thrifty = Sft(**FAST, gradient_checkpointing=True).train(examples(8), context("thrifty"))
+    assert [p["loss"] for p in thrifty.history] == pytest.approx([p["loss"] for p in plain.history], rel=1e-5)
+
+
+def test_a_full_disk_leaves_no_part_of_a_model(context: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import LlamaForCausalLM
+
+    def full(self: Any, folder: Path, **more: Any) -> None:
+        (folder / "config.json").write_text("{")
+        raise OSError(28, "No space left on device")
+
+    run = context()
+    monkeypatch.setattr(LlamaForCausalLM, "save_pretrained", full)
+    with pytest.raises(StageFailed, match="could not be written .*No space left on device.*free or unlock the disk"):
+        Sft(**FAST).train(examples(8), run)
+    assert [entry.name for entry in run.out.parent.iterdir()] == ["work"]
+
+
 def test_lacking_weights_are_refused(context: Make, base: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -237,4 +285,4 @@ def test_every_option_is_identity_or_runtime() -> None:
     assert runtime == {"gradient_checkpointing", "logging_steps", "save_seconds", "save_steps", "save_total_limit"}
     assert Sft(logging_steps=1).identity_options() == Sft().identity_options()
     assert Sft(learning_rate=1e-3).identity_options() != Sft().identity_options()
-    json.dumps(Sft(lora={"r": 2}).identity_options())  # type: ignore[arg-type]
+    json.dumps(Sft(lora={"r": 2}).identity_options())

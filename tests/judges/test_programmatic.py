@@ -48,7 +48,9 @@ def test_the_oracle_refuses_what_it_knows_nothing_about() -> None:
 
 def test_the_stand_in_ranks_by_overlap_with_a_reference() -> None:
     item = EvalItem(id="x", turns=("Name three colours.",), reference=("Red, green and blue are colours.",))
-    scores = [verdict(StandIn(), item, text).score for text in (item.reference[0], "Red is a colour.", "no no no no", "")]
+    scores = [
+        verdict(StandIn(), item, text).score for text in (item.reference[0], "Red is a colour.", "no no no no", "")
+    ]
     assert all(score is not None and 1 <= score <= 10 for score in scores)
     assert scores == sorted(scores, reverse=True, key=lambda s: s or 0)
     assert scores[-1] == 1

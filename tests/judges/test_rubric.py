@@ -20,7 +20,9 @@ ANSWER = Answer(item="q", outputs=("four", "eight"))
 GENERAL = Context(prompts=load_pack("general").entries)
 
 
-def judged(says: str, item: EvalItem = ITEM, turn: int = 0, context: Context = GENERAL, **options: Any) -> tuple[Verdict, str]:
+def judged(
+    says: str, item: EvalItem = ITEM, turn: int = 0, context: Context = GENERAL, **options: Any
+) -> tuple[Verdict, str]:
     seen: list[Ask] = []
 
     def say(ask: Ask) -> str:
@@ -77,12 +79,26 @@ def test_braces_in_an_answer_are_only_text() -> None:
 
 def test_fastchats_prompt_file_is_used_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "judge_prompts.jsonl"
-    rows = [{"name": "single-v1-multi-turn", "system_prompt": "SYS", "prompt_template": "{question_1}|{answer_1}|{question_2}|{answer_2}"}]
+    rows = [
+        {
+            "name": "single-v1-multi-turn",
+            "system_prompt": "SYS",
+            "prompt_template": "{question_1}|{answer_1}|{question_2}|{answer_2}",
+        }
+    ]
     file.write_text("\n".join(json.dumps(row) for row in rows))
     _, prompt = judged("[[4]]", turn=1, prompts_path=str(file))
     assert prompt == "SYS\nWhat is 2 + 2?|four|And doubled?|eight"
     with pytest.raises(UserError, match="single-v1"):
         judged("[[4]]", prompts_path=str(file))
+
+
+def test_the_pocket_models_rate_in_their_own_form() -> None:
+    context = Context(prompts=load_pack("pocket").entries)
+    verdict, prompt = judged("2 + 2 = 4\n#### 4\nrating : 10\n", context=context)
+    assert verdict.score == 10
+    assert "question : What is 2 + 2?\nanswer : four" in prompt
+    assert not judged("rating : 10 or 3 maybe", context=context)[0].parsed
 
 
 def test_a_changed_prompt_file_is_another_judge(tmp_path: Path) -> None:
@@ -96,4 +112,4 @@ def test_a_changed_prompt_file_is_another_judge(tmp_path: Path) -> None:
 
 def test_a_pack_without_the_entry_is_a_clear_mistake() -> None:
     with pytest.raises(UserError, match="judge_single"):
-        judged("[[4]]", context=Context(prompts={"rate": "..."}))
+        judged("[[4]]", context=Context(prompts={"steer": "..."}))

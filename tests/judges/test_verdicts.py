@@ -28,7 +28,14 @@ def test_rating(text: str, expected: float | None) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("so [[A]]", "A"), ("[[B]] yes [[B]]", "B"), ("[[C]]", "C"), ("[[A]] or [[B]]", None), ("A", None), ("[[D]]", None)],
+    [
+        ("so [[A]]", "A"),
+        ("[[B]] yes [[B]]", "B"),
+        ("[[C]]", "C"),
+        ("[[A]] or [[B]]", None),
+        ("A", None),
+        ("[[D]]", None),
+    ],
 )
 def test_choice(text: str, expected: str | None) -> None:
     assert choice(text) == expected

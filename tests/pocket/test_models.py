@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness.pocket import MODELS, model_path
-from harness.pocket.batches import BATCH_TOKENS, batches, chat_row, document_row
+from harness.pocket.batches import BATCH_TOKENS, chat_row, document_row, pool_of_batches
 from harness.pocket.chats import chat, message, prompts
 from harness.pocket.documents import document
 from harness.pocket.leaves import write
@@ -136,12 +136,11 @@ def test_learning_rate_warms_up_stays_and_falls() -> None:
 
 def test_a_resumed_run_continues_as_if_never_stopped(tmp_path: Path) -> None:
     run = Run("base", tmp_path / "one", 10**6)
-    pools = batches("base", run.rng, run.tokenizer)
-    run.learn(next(pools)[0][:8])
+    run.learn(pool_of_batches("base", run.rng, run.tokenizer)[0][:8])
     run.save()
     twin = Run("base", tmp_path / "one", 10**6)
     twin.resume()
-    mine, theirs = next(pools), next(batches("base", twin.rng, twin.tokenizer))
+    mine, theirs = (pool_of_batches("base", each.rng, each.tokenizer) for each in (run, twin))
     assert mine == theirs
     assert all(len(batch) * max(len(ids) for ids, _ in batch) <= BATCH_TOKENS for batch in mine)
     assert run.learn(mine[0][:8]) == twin.learn(theirs[0][:8])

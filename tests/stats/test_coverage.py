@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.stats.paired import small_sample
-from harness.stats.score import interval
+from harness.stats.scores import interval
 from harness.stats.spread import half_width, p_value, spread
 
 TRIALS, RUNS = 1500, 3

@@ -13,7 +13,9 @@ def arms(gap: float, seed_sd: float = 0.0, n: int = 300, runs: int = 3, seed: in
     rng = np.random.default_rng(seed)
     skill, shift = rng.random((1, n)), seed_sd * rng.standard_normal((2, runs, 1))
     noise = rng.normal(0, 0.05, (2, runs, n))
-    return tuple((skill + noise[arm] < 0.5 + (gap if arm == 0 else 0) + shift[arm]).astype(float) for arm in (0, 1))  # type: ignore[return-value]
+    level = 0.5 + np.array([gap, 0.0])[:, None, None] + shift
+    right = (skill + noise < level).astype(float)
+    return right[0], right[1]
 
 
 def test_pairing_is_tighter_than_two_scores() -> None:
