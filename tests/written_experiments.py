@@ -27,7 +27,7 @@ class Written:
     items: int = 400
     seeds: Sequence[int] = (0, 1, 2)
     data_seeds: Sequence[int] = (0,)
-    iterations: int = 2
+    iterations: int = 1
     seed_sd: float = 0.0
     world: int = 0
     tokens: Mapping[str, int] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from harness.analysis import costs
 from harness.analysis.arms import Arm
 from harness.analysis.grid import Grid, read_grid
 from harness.analysis.items import read_items
+from harness.analysis.numbers import things
 from harness.analysis.result import (
     BASELINE,
     BETTER,
@@ -184,9 +185,11 @@ def _warnings(grid: Grid, suites: tuple[SuiteResult, ...], base: str, named: str
             )
         for arm in suite.arms:
             if arm.cost.unfinished:
-                lines.append(f"{arm.recipe}: {arm.cost.unfinished} stages are unfinished, so cells are left out")
+                lines.append(f"{arm.recipe}: {things(arm.cost.unfinished, 'unfinished stage')}, so cells are left out")
             if arm.difference is not None and arm.score is not None and arm.difference.runs < arm.score.runs:
-                lines.append(f"{arm.recipe} on {suite.suite}: only {arm.difference.runs} seeds pair with the baseline")
+                lines.append(
+                    f"{arm.recipe} on {suite.suite}: only {things(arm.difference.runs, 'seed')} pair with the baseline"
+                )
     return tuple(dict.fromkeys(lines))
 
 

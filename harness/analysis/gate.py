@@ -18,6 +18,7 @@ from harness.analysis.baseline import Side, Sides
 from harness.analysis.gate_result import Check, GateResult, Status
 from harness.analysis.grid import Grid, SuiteFacts, read_grid
 from harness.analysis.items import read_items
+from harness.analysis.numbers import things
 from harness.analysis.suites import arm_difference
 from harness.blocks.kinds import Metric
 from harness.errors import CannotTell, UserError
@@ -197,7 +198,9 @@ def _check(
         return Check(**about, status="cannot tell", reason=str(error))
     if found is None or found.runs < MIN_RUNS:
         runs = found.runs if found is not None else 0
-        why = f"{runs} training seeds are in both; a verdict needs {MIN_RUNS} (fewer show a checkpoint difference)"
+        why = (
+            f"{things(runs, 'training seed')} in both; a verdict needs {MIN_RUNS} (fewer show a checkpoint difference)"
+        )
         return Check(**about, status="cannot tell", difference=found, reason=why)
     value, low, high = found.value, found.low, found.high
     if not metric.higher_is_better:
@@ -214,7 +217,7 @@ def _obstacle(facts: SuiteFacts, metric: Metric, mine: Side | None, theirs: Side
     if theirs is None:
         return "the baseline has no grades for it"
     if mine.unfinished or theirs.unfinished:
-        return f"{max(mine.unfinished, theirs.unfinished)} stages are unfinished"
+        return f"{things(max(mine.unfinished, theirs.unfinished), 'unfinished stage')}"
     if facts.stand_in and facts.real:
         return f"a program judged a real suite ({facts.label}), which can never pass a gate"
     unlike = [key for key in {**mine.identity, **theirs.identity} if mine.identity.get(key) != theirs.identity.get(key)]

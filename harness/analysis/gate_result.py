@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from harness.analysis.numbers import number, pair
+from harness.analysis.numbers import number, pair, things
 from harness.errors import EXIT_CANNOT_TELL, EXIT_GATE_FAILED, EXIT_OK
 from harness.stats import Difference, Rates
 
@@ -37,7 +37,9 @@ class Check:
             return f"{name}: {self.reason}"
         ends = pair(found.low, found.high, self.unit, 3, signed=True)
         line = f"{name}: {number(found.value, self.unit, 3, signed=True)} {ends}, margin {self.margin:g}"
-        line += f", {found.n:,} items × {found.runs} seeds" + (f", {found.missing} missing" if found.missing else "")
+        line += f", {things(found.n, 'item')} × {things(found.runs, 'seed')}" + (
+            f", {found.missing} missing" if found.missing else ""
+        )
         return f"{line}: {self.reason}" if self.reason else line
 
 
@@ -67,15 +69,17 @@ class GateResult:
         for check in self.checks:
             lines.append(f"  {check.text()}")
             if check.rates is not None:
-                lines.append(f"    {_rates_text(check.rates, check.unit)}")
+                lines.append(f"    {_rates_text(check.rates, check)}")
         lines += [f"  {reason}" for reason in self.reasons]
         lines += [f"  note: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 
 
-def _rates_text(rates: Rates, unit: str) -> str:
-    drop = number(rates.planted, unit, 3, signed=True)
+def _rates_text(rates: Rates, check: Check) -> str:
+    drop = number(rates.planted, check.unit, 3, signed=True)
+    seeds = things(check.difference.runs, "seed") if check.difference is not None else "no seeds"
     return (
-        f"with this noise the gate fails {rates.false_alarm:.1%} and cannot tell {rates.undecided:.0%} of unchanged "
-        f"candidates; of a true change by {drop} it passes {rates.miss:.1%} and fails {rates.found:.0%}"
+        f"with this noise (as {seeds} show it) the gate fails {rates.false_alarm:.1%} and cannot tell "
+        f"{rates.undecided:.0%} of unchanged candidates; of a true change by {drop} it passes {rates.miss:.1%} "
+        f"and fails {rates.found:.0%}"
     )

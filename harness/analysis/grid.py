@@ -150,13 +150,15 @@ class Grid:
         return self._manifests[key]
 
 
-def read_grid(home: Path, experiment: str) -> Grid:
-    """The grid of an experiment's last run.
+def read_grid(home: Path, experiment: str, plan_key: str | None = None) -> Grid:
+    """The grid of an experiment's last run, or of the plan with a key.
 
     Raises:
         CannotTell: it was never run in this home.
     """
     path = Home(home).grid_file(experiment)
+    if plan_key is not None:
+        path = path.parent / "grids" / f"{plan_key}.json"
     if not path.exists():
         raise CannotTell(
             f"{experiment!r} was never run in {home}: nothing was measured. `loopbench run {experiment}` starts it"

@@ -63,7 +63,7 @@ def _columns(grid: Grid, where: Mapping[str, Any], key: str) -> Iterator[dict[st
 
     if not grid.store.done("grades", key):
         return
-    table = evaltables.grades_frame(grid.store.open("grades", key) / "grades.parquet")
+    table = evaltables.grades_frame(grid.store.open("grades", key) / "grades.parquet", texts=False)
     columns = {str(name): table[name].to_numpy() for name in table.columns}
     common = {n: np.full(len(table), v, dtype=object if isinstance(v, str) else np.int64) for n, v in where.items()}
     texts = {name: columns[name].astype(object) for name in ("id", "item", "cluster", "category", "missing")}

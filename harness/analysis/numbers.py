@@ -36,8 +36,13 @@ def probability(p: float | None) -> str:
     return "<.001" if p < 0.001 else f"{p:.3f}".replace("0.", ".", 1)
 
 
+def things(n: int, name: str) -> str:
+    """A number with its noun, `name` being the singular."""
+    return f"{n:,} {name}" if n == 1 else f"{n:,} {name}s"
+
+
 def count(n: int) -> str:
-    """A count, thousands as k and millions as M; nothing for 0."""
+    """A count, from ten thousand on as k, from a million on as M."""
     for size, letter in ((1_000_000, "M"), (10_000, "k")):
         if n >= size:
             scaled = n / (1_000_000 if letter == "M" else 1_000)

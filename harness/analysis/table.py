@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from typing import IO, TYPE_CHECKING
 
-from harness.analysis.numbers import count, duration, number, pair, places, probability
+from harness.analysis.numbers import count, duration, number, pair, places, probability, things
 from harness.analysis.result import BETTER, WORSE, ArmResult, Comparison, SuiteResult
 from harness.stats import Estimate
 
@@ -54,11 +54,14 @@ def comparison_text(comparison: Comparison, *, wall: float | None = None, failed
 def _heading(comparison: Comparison, wall: float | None, failed: int) -> Text:
     from rich.text import Text
 
-    grid = f"{len(comparison.recipes)} recipes × {len(comparison.seeds)} seeds × {comparison.iterations} iterations"
+    axes = [(len(comparison.recipes), "recipe"), (len(comparison.seeds), "seed"), (comparison.iterations, "iteration")]
     if len(comparison.students) > 1:
-        grid = f"{len(comparison.students)} students × {grid}"
+        axes.insert(0, (len(comparison.students), "student"))
+    if len(comparison.data_seeds) > 1:
+        axes.append((len(comparison.data_seeds), "data draw"))
+    grid = " × ".join(things(n, name) for n, name in axes)
     took = [duration(wall)] if wall is not None else []
-    return Text("   ".join([comparison.experiment, grid, *took, f"{failed} failed stages"]), style="bold")
+    return Text("   ".join([comparison.experiment, grid, *took, things(failed, "failed stage")]), style="bold")
 
 
 def _subheading(comparison: Comparison, suite: SuiteResult) -> Text:
@@ -66,7 +69,7 @@ def _subheading(comparison: Comparison, suite: SuiteResult) -> Text:
 
     who = [f"student {suite.student}"] if len(comparison.students) > 1 else []
     judge = [suite.label] if suite.label else []
-    parts = [f"{suite.split} split", f"{suite.suite} v{suite.version}", f"{suite.items:,} items", *who, *judge]
+    parts = [f"{suite.split} split", f"{suite.suite} v{suite.version}", things(suite.items, "item"), *who, *judge]
     return Text(", ".join(parts), style="bold red" if suite.stand_in and suite.real else "")
 
 
@@ -135,12 +138,12 @@ def _settle(arm: ArmResult, suite: SuiteResult) -> str:
         return ""
     if plan.more_runs is not None and plan.more_runs > 0:
         time = f", about {duration(plan.seconds)}" if plan.seconds is not None else ""
-        return f"{arm.recipe}: {plan.more_runs} more seeds{time}"
+        return f"{arm.recipe}: {things(plan.more_runs, 'more seed')}{time}"
     if plan.more_items is not None and plan.more_items > 0:
         return f"{arm.recipe}: {plan.more_items:,} more items (seeds alone would not do)"
     if plan.more_runs is None and plan.more_items is None:
         least = number(plan.detectable, suite.unit, 3)
-        return f"{arm.recipe}: too small a difference; this design finds {least} with 80 % power"
+        return f"{arm.recipe}: too small a difference; this design cannot see less than about {least}"
     return f"{arm.recipe}: one more seed or item may do"
 
 

@@ -155,7 +155,8 @@ def _check(name: str | None, items: int, as_json: bool) -> int:
         for row in rows:
             interval = f"[{row['low']:.3f} {row['high']:.3f}]" if row.get("low") is not None else ""
             word = "ok  " if row["passed"] else "MISS"
-            click.echo(f"{word} {row['target']:<44} {row['value']:.3f} {interval} n={row['n']} wanted {row['wanted']}")
+            value = "nothing graded" if row["value"] is None else f"{row['value']:.3f}"
+            click.echo(f"{word} {row['target']:<44} {value} {interval} n={row['n']} wanted {row['wanted']}")
     return 0 if all(row["passed"] for row in rows) else 1
 
 

@@ -59,7 +59,11 @@ class Nothing:
 
 
 class Slots:
-    """Room for `rows` rows, the first `count` of them active. Buffers: (rows, heads, columns, width) per layer."""
+    """Room for `rows` rows, the first `count` of them active.
+
+    Keys and values of all layers of one shape lie in one *plane* (sides, rows, heads, columns, width), so that moving
+    rows is one operation for the whole model.
+    """
 
     def __init__(self, rows: int, device: Any) -> None:
         import torch
@@ -73,6 +77,9 @@ class Slots:
         self.start = torch.zeros(rows, dtype=torch.int64, device=device)
         self.columns = torch.arange(0, device=device)
         self._starts = [0] * rows
+        self._planes: list[torch.Tensor] = []
+        self._places: list[tuple[int, int]] = []
+        """Plane and side of each layer's keys, then of its values, and so on."""
         self._layers: list[Pair] = []
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> Pair:
@@ -97,33 +104,17 @@ class Slots:
         if not self.count or length > self.at:
             self._place(length)
 
-    def _place(self, at: int) -> None:
-        """Moves what is in use so that the current column is `at` (at least the width in use), growing if needed."""
-        width = self.at - self.low
-        columns = max(self.capacity, at + SPARE)
-        self._layers = [
-            (self._moved(k, width, at, columns), self._moved(v, width, at, columns)) for k, v in self._layers
-        ]
-        shift = at - self.at
-        self.start += shift
-        self._starts = [start + shift for start in self._starts]
-        if columns > self.capacity:
-            import torch
-
-            self.capacity, self.columns = columns, torch.arange(columns, device=self.start.device)
-        self.at = at
-        self._settle()
-
     def insert(self, prefill: Prefill, rows: Sequence[tuple[int, int]]) -> None:
-        """Appends rows: for each (row of the prefill, its length), longest first, its first columns are copied."""
-        if not self._layers:
+        """Appends rows: for each (row of the prefill, its length), the first columns of that row are copied."""
+        if not self._planes:
             self._allocate(prefill)
-        first, groups = self.count, _runs(rows)
-        for sources, length in groups:
+        first = self.count
+        for sources, length in _runs(rows):
             into = slice(self.count, self.count + len(sources))
+            columns = slice(self.at - length, self.at)
             for (mine, theirs), (keys, values) in zip(self._layers, prefill.layers, strict=True):
-                mine[into, :, self.at - length : self.at] = _rows(keys, sources)[:, :, :length]
-                theirs[into, :, self.at - length : self.at] = _rows(values, sources)[:, :, :length]
+                mine[into, :, columns] = _rows(keys, sources)[:, :, :length]
+                theirs[into, :, columns] = _rows(values, sources)[:, :, :length]
             self._starts[into] = [self.at - length] * len(sources)
             self.count += len(sources)
         self.start[first : self.count] = self.start.new_tensor(self._starts[first : self.count])
@@ -131,21 +122,15 @@ class Slots:
 
     def keep(self, rows: Sequence[int]) -> list[tuple[int, int]]:
         """Lets all but these active rows go and closes the gaps; returns the moves (from, to) that it made."""
-        import torch
-
         staying = set(rows)
         holes = [row for row in range(len(rows)) if row not in staying]
-        movers = sorted((row for row in rows if row >= len(rows)), reverse=True)
+        movers = [row for row in rows if row >= len(rows)]
         moves = list(zip(movers, holes, strict=True))
-        if moves:
-            source, target = (torch.tensor(side, device=self.start.device) for side in zip(*moves, strict=True))
-            used = slice(self.low, self.at)
-            for pair in self._layers:
-                for buffer in pair:
-                    buffer[target, :, used] = buffer[source, :, used]
-            self.start[target] = self.start[source]
-            for old, new in moves:
-                self._starts[new] = self._starts[old]
+        for old, new in moves:
+            for plane in self._planes:
+                plane[:, new, :, self.low : self.at] = plane[:, old, :, self.low : self.at]
+            self.start[new] = self.start[old]
+            self._starts[new] = self._starts[old]
         self.count = len(rows)
         self._settle()
         return moves
@@ -153,17 +138,44 @@ class Slots:
     def _settle(self) -> None:
         self.low = min(self._starts[: self.count], default=self.at)
 
-    def _allocate(self, prefill: Prefill) -> None:
-        for keys, values in prefill.layers:
-            made = (side.new_zeros((self.rows, side.shape[1], self.capacity, side.shape[3])) for side in (keys, values))
-            self._layers.append((next(made), next(made)))
+    def _place(self, at: int) -> None:
+        """Moves what is in use so that the current column is `at` (at least the width in use), growing if needed."""
+        import torch
 
-    def _moved(self, buffer: torch.Tensor, width: int, at: int, columns: int) -> torch.Tensor:
-        grown = columns > buffer.shape[2]
-        target = buffer.new_zeros((self.rows, buffer.shape[1], columns, buffer.shape[3])) if grown else buffer
-        content = buffer[: self.count, :, self.low : self.at]
-        target[: self.count, :, at - width : at] = content if grown else content.clone()
-        return target
+        width, columns = self.at - self.low, max(self.capacity, at + SPARE)
+        self._planes = [self._moved(plane, width, at, columns) for plane in self._planes]
+        self._view()
+        shift = at - self.at
+        self.start += shift
+        self._starts = [start + shift for start in self._starts]
+        if columns > self.capacity:
+            self.capacity, self.columns = columns, torch.arange(columns, device=self.start.device)
+        self.at = at
+        self._settle()
+
+    def _moved(self, plane: torch.Tensor, width: int, at: int, columns: int) -> torch.Tensor:
+        content = plane[:, : self.count, :, self.low : self.at]
+        if columns > plane.shape[3]:
+            plane = plane.new_zeros((*plane.shape[:3], columns, plane.shape[4]))
+        else:
+            content = content.clone()
+        plane[:, : self.count, :, at - width : at] = content
+        return plane
+
+    def _allocate(self, prefill: Prefill) -> None:
+        """One plane per distinct shape (heads, width) of keys and values: one in nearly all models."""
+        sides = [side for pair in prefill.layers for side in pair]
+        shapes = [(side.shape[1], side.shape[3]) for side in sides]
+        kinds = list(dict.fromkeys(shapes))
+        self._places = [(kinds.index(shape), shapes[:at].count(shape)) for at, shape in enumerate(shapes)]
+        for heads, width in kinds:
+            count = shapes.count((heads, width))
+            self._planes.append(sides[0].new_zeros((count, self.rows, heads, self.capacity, width)))
+        self._view()
+
+    def _view(self) -> None:
+        views = [self._planes[plane][side] for plane, side in self._places]
+        self._layers = list(zip(views[::2], views[1::2], strict=True))
 
 
 def as_cache(store: Store) -> Any:

@@ -93,8 +93,8 @@ def _pretrained(folder: Path, dtype: Any) -> Any:
         raise UserError(f"the model in {folder} cannot be loaded: {error}") from error
     if missing := sorted(found["missing_keys"]):
         raise UserError(
-            f"the weights in {folder} are incomplete: {len(missing)} tensors are missing, {missing[0]} among them. Copy the "
-            f"folder again, and check that config.json belongs to these weights."
+            f"the weights in {folder} are incomplete: {len(missing)} tensors are missing, {missing[0]} among them. "
+            f"Copy the folder again, and check that config.json belongs to these weights."
         )
     return model
 

@@ -49,6 +49,7 @@ def _suite(plan: Plan, suite: SuiteRef) -> dict[str, Any]:
         "stand_in": bool(judge is not None and judge.stand_in),
         "real": suite.block_name != "pocket",
         "metrics": metrics,
+        "notes": list(suite.block.notes()),
         "headline": metrics[0]["name"],
     }
 

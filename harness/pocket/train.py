@@ -112,7 +112,7 @@ class Run:
         """Continue from the checkpoint of `out`."""
         import torch
 
-        state = torch.load(self.out / "checkpoint.pt", weights_only=False)
+        state = torch.load(self.out / "checkpoint.pt", weights_only=True)
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)

@@ -40,11 +40,17 @@ def write_grades(path: Path, grades: Iterable[Any]) -> int:
     return _write(path, rows, kinds | {"judged_tokens": "int"})
 
 
-def grades_frame(path: Path) -> pd.DataFrame:
-    """Grades as pandas: the fields of `Grade`, with a column `value.<metric>` per metric (NaN: missing)."""
-    import pandas as pd
+def grades_frame(path: Path, *, texts: bool = True) -> pd.DataFrame:
+    """Grades as pandas: id, item, cluster, category, missing, judge, judge_text, judged_tokens, tags, `value.<metric>`.
 
-    return pd.read_parquet(path)
+    Without `texts` the judge's text and the tags are not read: statistics need neither, and they are most of the file.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        names = [name for name in file.schema_arrow.names if texts or name not in ("judge_text", "tags")]
+        frame: pd.DataFrame = file.read(names, use_threads=False).to_pandas(use_threads=False)
+    return frame
 
 
 def read_grades(path: Path) -> list[dict[str, Any]]:

@@ -6,9 +6,10 @@ simulated repetitions its interval leaves out 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from harness.stats.estimate import ALPHA, Difference, Noise
+from harness.stats.estimate import ALPHA, MIN_RUNS, Difference, Noise
 from harness.stats.simulate import experiments
 from harness.stats.spread import half_width
 
@@ -26,7 +27,7 @@ class Settle:
     more_runs: int | None
     more_items: int | None
     detectable: float
-    """The smallest difference that the present design finds with 80 % power."""
+    """The smallest difference that the present design finds with 80 % power; half the interval where nothing varied."""
     seconds: float | None = None
     """Forecast time of the further runs."""
 
@@ -70,23 +71,23 @@ def settle(found: Difference, seconds_per_run: float | None = None) -> Settle:
         seconds_per_run: what one further training seed costs, both arms together.
     """
     noise, goal = found.noise, abs(found.value)
-    start = max(noise.runs, 3)
-    runs = next((s for s in range(start, MOST_RUNS + 1) if goal and detectable(noise, runs=s) <= goal), None)
+    runs = _least(max(noise.runs, MIN_RUNS), MOST_RUNS, goal, lambda number: detectable(noise, runs=number))
+    items = _least(noise.n, MOST_ITEMS, goal, lambda number: detectable(noise, n=number))
     more = None if runs is None else runs - noise.runs
     return Settle(
         difference=found.value,
         more_runs=more,
-        more_items=_more_items(noise, goal),
-        detectable=detectable(noise),
+        more_items=None if items is None else items - noise.n,
+        detectable=detectable(noise) if noise.total > 0 else (found.high - found.low) / 2,
         seconds=None if more is None or seconds_per_run is None else more * seconds_per_run,
     )
 
 
-def _more_items(noise: Noise, goal: float) -> int | None:
-    if not goal or detectable(noise, n=MOST_ITEMS) > goal:
+def _least(low: int, high: int, goal: float, effect: Callable[[int], float]) -> int | None:
+    """The smallest number whose detectable effect is within the goal, by bisection; None where the largest is not."""
+    if not goal or effect(high) > goal:
         return None
-    low, high = noise.n, MOST_ITEMS
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if detectable(noise, n=middle) <= goal else (middle + 1, high)
-    return low - noise.n
+        low, high = (low, middle) if effect(middle) <= goal else (middle + 1, high)
+    return low

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.store.home import Home
-from harness.tracking.where import SETTINGS, complete, read_stamp, stamp_file, tracking_uri
+from harness.tracking.where import SETTINGS, complete, log_file, owed, read_stamp, stamp_file, tracking_uri
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Sink:
 
     home: Home
     experiment: str
+    plan_key: str
     process: subprocess.Popen[bytes] | None
 
 
@@ -41,11 +42,11 @@ def start(home: Home, experiment: str, plan_key: str, env: Mapping[str, str]) ->
         plan_key: the plan that is about to run; the grid file may still be that of an earlier one.
         env: the environment, usually `os.environ`; `MLFLOW_TRACKING_URI` in it names a server.
     """
-    if complete(home, experiment, plan_key, tracking_uri(home, env)):
-        return Sink(home, experiment, None)
-    stamp_file(home, experiment).unlink(missing_ok=True)
+    if complete(home, experiment, plan_key, tracking_uri(home, env)) and not owed(home, experiment):
+        return Sink(home, experiment, plan_key, None)
+    stamp_file(home, experiment, plan_key).unlink(missing_ok=True)
     arguments = ["--home", str(home.path), "--experiment", experiment, "--plan", plan_key, "--follow"]
-    log = home.grid_file(experiment).with_name("mlflow.log")
+    log = log_file(home, experiment)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -56,7 +57,7 @@ def start(home: Home, experiment: str, plan_key: str, env: Mapping[str, str]) ->
             env={**SETTINGS, **env},
             start_new_session=True,  # Ctrl-C is for the run; this process is told by its standard input
         )
-    return Sink(home, experiment, process)
+    return Sink(home, experiment, plan_key, process)
 
 
 def drain(sink: Sink, timeout: float = 60.0) -> Outcome:
@@ -84,10 +85,10 @@ def drain(sink: Sink, timeout: float = 60.0) -> Outcome:
 
 
 def _said(sink: Sink, code: int) -> str:
-    stamp = read_stamp(sink.home, sink.experiment)
+    stamp = read_stamp(sink.home, sink.experiment, sink.plan_key)
     if stamp is not None and stamp.message:
         return stamp.message
-    log = sink.home.grid_file(sink.experiment).with_name("mlflow.log")
+    log = log_file(sink.home, sink.experiment)
     return (
         f"The process that writes MLflow ended with code {code}; {log} says why. The results are complete and safe; "
         "run the same command again to write what is missing."

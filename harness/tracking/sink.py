@@ -26,7 +26,7 @@ from harness.errors import EXIT_INTERNAL, EXIT_OK, LoopbenchError, UserError
 from harness.store.home import Home
 from harness.store.locks import lease
 from harness.tracking.tracker import Unreachable
-from harness.tracking.where import SETTINGS, Stamp, place, tracking_uri, write_stamp
+from harness.tracking.where import SETTINGS, Stamp, owed, place, tracking_uri, write_stamp
 from harness.tracking.writer import Writer
 
 POLL = 1.0
@@ -39,7 +39,9 @@ Wait = Callable[[float], bool]
 
 
 def replay(home: Home, experiment: str, env: Mapping[str, str]) -> bool:
-    """Writes what MLflow lacks of the last plan of an experiment; True when nothing of the plan is left.
+    """Writes what MLflow lacks of an experiment; True when nothing of its last plan is left.
+
+    Earlier plans whose tracking met an outage are made good as well.
 
     Raises:
         CannotTell: the experiment never ran here.
@@ -49,7 +51,7 @@ def replay(home: Home, experiment: str, env: Mapping[str, str]) -> bool:
     grid = read_grid(home.path, experiment)
     uri = tracking_uri(home, env)
     with _alone(home, experiment):
-        return _last(Writer(home, grid, uri), home, grid, uri)
+        return _last(Writer(home, grid, uri))
 
 
 def follow(home: Home, experiment: str, plan_key: str, env: Mapping[str, str], wait: Wait) -> bool:
@@ -73,17 +75,26 @@ def follow(home: Home, experiment: str, plan_key: str, env: Mapping[str, str], w
             except Unreachable as error:
                 print(error, file=sys.stderr, flush=True)
                 due, pause = time.monotonic() + pause, min(2 * pause, RETRY[1])
-        return _last(writer, home, grid, uri)
+        return _last(writer)
 
 
-def _last(writer: Writer, home: Home, grid: Grid, uri: str) -> bool:
-    stamp = {"plan_key": grid.plan_key, "place": place(uri)}
+def _last(writer: Writer) -> bool:
+    """The pass after the run, and those of earlier plans that are still owed."""
+    complete = _stamped(writer)
+    home, experiment = writer.home, writer.grid.experiment
+    for key in owed(home, experiment):
+        _stamped(Writer(home, read_grid(home.path, experiment, key), writer.uri))
+    return complete
+
+
+def _stamped(writer: Writer) -> bool:
+    home, grid, where = writer.home, writer.grid, place(writer.uri)
     try:
         complete = writer.write(final=True)
     except Unreachable as error:
-        write_stamp(home, grid.experiment, Stamp(complete=False, message=str(error), **stamp))
+        write_stamp(home, grid.experiment, grid.plan_key, Stamp(place=where, complete=False, message=str(error)))
         raise
-    write_stamp(home, grid.experiment, Stamp(complete=complete, **stamp))
+    write_stamp(home, grid.experiment, grid.plan_key, Stamp(place=where, complete=complete))
     return complete
 
 

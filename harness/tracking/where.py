@@ -53,35 +53,39 @@ def masked(text: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Stamp:
-    """How far an experiment's tracking got: `runs/<experiment>/mlflow.json`.
+    """How far the tracking of one plan got: `runs/<experiment>/grids/<plan key>.mlflow`, beside the plan.
 
     `complete` only where everything that the plan will ever give was logged to this URI. Then the next run of the
     finished experiment need not start MLflow at all.
     """
 
-    plan_key: str
     place: str
     """Hash of the tracking URI, which may hold a password."""
     complete: bool
     message: str | None = None
 
 
-def stamp_file(home: Home, experiment: str) -> Path:
-    """Where the stamp of an experiment is."""
-    return home.grid_file(experiment).with_name("mlflow.json")
+def log_file(home: Home, experiment: str) -> Path:
+    """What the last MLflow process of an experiment said."""
+    return home.grid_file(experiment).with_name("mlflow.log")
 
 
-def write_stamp(home: Home, experiment: str, stamp: Stamp) -> None:
-    """Replaces the stamp of an experiment."""
-    path = stamp_file(home, experiment)
+def stamp_file(home: Home, experiment: str, plan_key: str) -> Path:
+    """Where the stamp of a plan is."""
+    return home.grid_file(experiment).parent / "grids" / f"{plan_key}.mlflow"
+
+
+def write_stamp(home: Home, experiment: str, plan_key: str, stamp: Stamp) -> None:
+    """Replaces the stamp of a plan."""
+    path = stamp_file(home, experiment, plan_key)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, asdict(stamp))
 
 
-def read_stamp(home: Home, experiment: str) -> Stamp | None:
-    """The stamp of an experiment; None where there is none or it cannot be read."""
+def read_stamp(home: Home, experiment: str, plan_key: str) -> Stamp | None:
+    """The stamp of a plan; None where there is none or it cannot be read."""
     try:
-        return Stamp(**json.loads(stamp_file(home, experiment).read_text()))
+        return Stamp(**json.loads(stamp_file(home, experiment, plan_key).read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -93,7 +97,14 @@ def place(uri: str) -> str:
 
 def complete(home: Home, experiment: str, plan_key: str, uri: str) -> bool:
     """Whether everything of a plan is in MLflow already (and a local database has not been removed since)."""
-    stamp = read_stamp(home, experiment)
-    if stamp is None or not stamp.complete or (stamp.plan_key, stamp.place) != (plan_key, place(uri)):
+    stamp = read_stamp(home, experiment, plan_key)
+    if stamp is None or not stamp.complete or stamp.place != place(uri):
         return False
     return not uri.startswith("sqlite:///") or Path(unquote(uri.removeprefix("sqlite:///"))).exists()
+
+
+def owed(home: Home, experiment: str) -> list[str]:
+    """Keys of the plans whose tracking met an outage, was killed or was switched off; the oldest first."""
+    files = sorted((home.grid_file(experiment).parent / "grids").glob("*.json"), key=lambda f: (f.stat().st_mtime, f))
+    stamps = {file.stem: read_stamp(home, experiment, file.stem) for file in files}
+    return [key for key, stamp in stamps.items() if stamp is None or stamp.message is not None]

@@ -84,7 +84,7 @@ def test_an_unfinished_seed_is_left_out_of_both_arms_and_said(tmp_path: Path) ->
     difference = arm(found, "good").difference
     assert difference is not None
     assert difference.runs == 3
-    assert "good: 1 stages are unfinished, so cells are left out" in found.warnings
+    assert "good: 1 unfinished stage, so cells are left out" in found.warnings
 
 
 def test_missing_grades_are_counted_and_widen(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_missing_grades_are_counted_and_widen(tmp_path: Path) -> None:
     holes = compared(tmp_path / "b", Written(missing={"good": 20}))
 
     assert holes.suites[0].missing == 60
-    assert arm(holes, "good").missing == {"no score in the verdict": 120}
+    assert arm(holes, "good").missing == {"no score in the verdict": 60}
     narrow, wide = arm(whole, "good").difference, arm(holes, "good").difference
     assert narrow is not None
     assert wide is not None
@@ -116,7 +116,7 @@ def test_nothing_graded_is_no_comparison(tmp_path: Path) -> None:
 
 
 def test_costs_rows_and_dropped_rows_stand_beside_the_difference(tmp_path: Path) -> None:
-    found = compared(tmp_path, Written())
+    found = compared(tmp_path, Written(iterations=2))
     cost = arm(found, "good").cost
 
     assert (cost.rows, cost.train_tokens, cost.generated_tokens) == (200, 41_000, 1_000)
@@ -164,7 +164,9 @@ def test_the_document_is_json_and_holds_every_number(tmp_path: Path) -> None:
 
 def test_the_table_says_it_in_120_columns(tmp_path: Path) -> None:
     names = {"magpie-with-a-long-name[top.keep=5%]": 0.7, "plain": 0.5, "same": 0.5}
-    spec = Written(arms=names, missing={"same": 4}, tokens={"magpie-with-a-long-name[top.keep=5%]": 205_000})
+    spec = Written(
+        iterations=2, arms=names, missing={"same": 4}, tokens={"magpie-with-a-long-name[top.keep=5%]": 205_000}
+    )
     text = comparison_text(compared(tmp_path, spec), wall=168.2)
     lines = text.splitlines()
 

@@ -43,7 +43,7 @@ def test_an_equal_candidate_passes(changed: Changed) -> None:
     assert (result.status, result.exit_code) == ("passed", 0)
     assert [check.arm for check in result.checks] == ["good", "plain"]
     assert "PASSED" in result.text()
-    assert "with this noise the gate fails" in result.text()
+    assert "with this noise (as 3 seeds show it) the gate fails" in result.text()
 
 
 def test_a_planted_regression_fails_and_names_the_recipe(changed: Changed) -> None:
@@ -79,9 +79,9 @@ def test_where_less_is_better_a_rise_fails(changed: Changed) -> None:
 @pytest.mark.parametrize(
     ("after", "reason"),
     [
-        ({"seeds": (0,)}, "1 training seeds are in both; a verdict needs 3"),
-        ({"seeds": (7, 8, 9)}, "0 training seeds are in both"),
-        ({"unfinished": [("good", 1), ("plain", 1)]}, "1 stages are unfinished"),
+        ({"seeds": (0,)}, "1 training seed in both; a verdict needs 3"),
+        ({"seeds": (7, 8, 9)}, "0 training seeds in both"),
+        ({"unfinished": [("good", 1), ("plain", 1)]}, "1 unfinished stage"),
         ({"suite": {"version": 2}}, "unlike suites are not compared: version is 2, in the baseline 1"),
         ({"suite": {"judge": {"block": "rubric"}}}, "unlike suites are not compared: judge is"),
         ({"suite": {"items": {"test": "other"}}}, "unlike suites are not compared: items is other"),

@@ -12,7 +12,7 @@ from harness.errors import CannotTell
 
 
 def test_every_cell_iteration_and_item_is_there(tmp_path: Path) -> None:
-    write(tmp_path, Written(items=20, arms={"good": 0.7, "plain": 0.5}))
+    write(tmp_path, Written(items=20, iterations=2, arms={"good": 0.7, "plain": 0.5}))
 
     frame = items(tmp_path, "night")
 
@@ -25,7 +25,7 @@ def test_every_cell_iteration_and_item_is_there(tmp_path: Path) -> None:
 
 
 def test_a_missing_grade_is_nan_with_its_reason(tmp_path: Path) -> None:
-    write(tmp_path, Written(items=20, arms={"good": 0.7, "plain": 0.5}, missing={"good": 2}))
+    write(tmp_path, Written(items=20, iterations=2, arms={"good": 0.7, "plain": 0.5}, missing={"good": 2}))
 
     lost = items(tmp_path, "night").query("value.isna()")
 
@@ -34,7 +34,7 @@ def test_a_missing_grade_is_nan_with_its_reason(tmp_path: Path) -> None:
 
 
 def test_unfinished_cells_give_no_rows(tmp_path: Path) -> None:
-    write(tmp_path, Written(items=20, arms={"good": 0.7, "plain": 0.5}, unfinished=[("good", 1)]))
+    write(tmp_path, Written(items=20, iterations=2, arms={"good": 0.7, "plain": 0.5}, unfinished=[("good", 1)]))
 
     frame = items(tmp_path, "night")
 

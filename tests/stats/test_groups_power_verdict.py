@@ -110,3 +110,9 @@ def test_the_gate_states_how_often_it_errs() -> None:
     assert sharp.found > 0.95
     assert sharp.undecided < blunt.undecided
     assert blunt.false_alarm <= 0.04
+
+
+def test_where_nothing_varied_the_interval_says_what_could_be_seen() -> None:
+    none = np.zeros((1, 16))
+
+    assert settle(difference(none, none, bounds=(0, 1))).detectable == pytest.approx(0.188, abs=0.001)

@@ -115,8 +115,9 @@ class World:
 
     def begin(self) -> World:
         path = self.home.grid_file(EXPERIMENT)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.document))
+        for file in (path, path.parent / "grids" / f"{self.plan_key}.json"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(self.document))
         self.journal("grid_started", plan_key=self.plan_key)
         return self
 

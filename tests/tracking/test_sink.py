@@ -18,7 +18,7 @@ import pytest
 from harness.tracking import drain, start
 from harness.tracking.launch import Sink
 from harness.tracking.sink import main, replay
-from harness.tracking.where import read_stamp, stamp_file
+from harness.tracking.where import log_file, read_stamp, stamp_file
 
 ONE = "all-data/student/s0"
 Look = Callable[..., Any]
@@ -73,7 +73,7 @@ def test_a_run_that_never_planned_leaves_nothing(world: Any) -> None:
     outcome = drain(start(world.home, "trial", world.plan_key, QUIET), WAIT)
     assert not outcome.ok
     assert "ended with code 2" in (outcome.message or "")
-    assert "before it planned anything" in stamp_file(world.home, "trial").with_name("mlflow.log").read_text()
+    assert "before it planned anything" in log_file(world.home, "trial").read_text()
 
 
 def test_it_ends_by_itself_when_the_run_is_killed(world: Any, look: Look) -> None:
@@ -192,13 +192,18 @@ def test_an_unreachable_server_is_a_paragraph_and_the_next_run_fills_in(world: A
     assert uri.replace("me:secret", "***") in message
     assert "could not be written" in message
     assert "run the same command to fill in what is missing" in message
-    written = message + stamp_file(world.home, "trial").read_text()
-    assert "secret" not in written + stamp_file(world.home, "trial").with_name("mlflow.log").read_text()
-    stamp = read_stamp(world.home, "trial")
+    written = message + stamp_file(world.home, "trial", world.plan_key).read_text()
+    assert "secret" not in written + log_file(world.home, "trial").read_text()
+    stamp = read_stamp(world.home, "trial", world.plan_key)
     assert stamp is not None
     assert not stamp.complete
+    lost = world.plan_key
+    world.rename("next" + "1" * 60)
+    world.begin()
     assert drain(start(world.home, "trial", world.plan_key, QUIET), WAIT).ok
-    assert len(look(world).runs) == 7
+    assert len(look(world, plan=world.plan_key).runs) == 7
+    assert len(look(world, plan=lost).runs) == 7, "another plan ran since, and yet the one of the outage is filled in"
+    assert start(world.home, "trial", world.plan_key, QUIET).process is None
 
 
 def test_the_process_says_by_its_exit_code_what_happened(
