@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ from harness.errors import CannotTell
 from harness.tracking.points import Point, bounded, safe, safe_names
 
 if TYPE_CHECKING:
-    from harness.analysis.result import ArmResult, Comparison
+    from harness.analysis.result import ArmResult, Comparison, SuiteResult
+    from harness.stats import Difference, Estimate
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,12 @@ class Found:
         With several students, the student's role is appended. `time` is unix milliseconds.
         """
         return list(_points(self.result, time)) if self.result is not None else []
+
+    def note(self) -> str:
+        """The comparison as Markdown: the description of the parent run."""
+        if self.result is None:
+            return f"No comparison: {self.document['cannot_tell']}"
+        return "\n\n".join(_suite_note(suite) for suite in self.result.suites)
 
 
 def comparison(grid: Grid) -> Found:
@@ -57,3 +64,25 @@ def _arm(key: str, arm: ArmResult, time: int, step: int) -> Iterator[Point]:
     yield from bounded(key, arm.difference.value, arm.difference.low, arm.difference.high, time, step)
     if arm.p_holm is not None:
         yield Point(f"{key}.p_holm", arm.p_holm, time, step)
+
+
+def _suite_note(suite: SuiteResult) -> str:
+    judge = f", {suite.label}" if suite.label else ""
+    student = f"student {suite.student}; {suite.scope}"
+    head = f"**{suite.suite}** v{suite.version}, {suite.split} split, {suite.items:,} items{judge}; {student}"
+    columns = ("recipe", suite.metric, f"vs {suite.baseline}", "p Holm", "verdict")
+    lines = [_row(columns), _row("---" for _ in columns), *(_arm_note(arm) for arm in suite.arms)]
+    return head + "\n\n" + "\n".join(lines)
+
+
+def _arm_note(arm: ArmResult) -> str:
+    p = "" if arm.p_holm is None else f"{arm.p_holm:.3f}"
+    return _row((arm.recipe, _span(arm.score, ""), _span(arm.difference, "+"), p, arm.words))
+
+
+def _span(given: Estimate | Difference | None, sign: str) -> str:
+    return "" if given is None else f"{given.value:{sign}.3g} [{given.low:{sign}.3g}, {given.high:{sign}.3g}]"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -62,7 +62,9 @@ class Summary:
                     tracker.file(parent, "figures", path)
         found = comparison(self.grid)
         tracker.text(parent, "comparison.json", json.dumps(found.document, ensure_ascii=False, indent=1))
-        tracker.log(parent, {unit: Batch(points=found.points(self.ended() or 0))})
+        tracker.log(
+            parent, {unit: Batch(points=found.points(self.ended() or 0), tags={"mlflow.note.content": found.note()})}
+        )
 
     def _graded(self) -> list[str]:
         turns = [turn for cell in self.grid.cells for turn in cell.turns]

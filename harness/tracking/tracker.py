@@ -19,6 +19,8 @@ from harness.tracking.units import Batch, DatasetInput, Table
 from harness.tracking.where import masked
 
 PLAN, CELL, LOGGED = "loopbench.plan", "loopbench.cell", "loopbench.logged"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens the experiment in MLflow's pages for training, not in those for agents."""
 _POINTS, _PARAMS, _TAG = 1000, 100, 5000
 """MLflow's limits: points and params in one call, and (with a margin) characters in one tag."""
 _TABLES = 80
@@ -89,7 +91,7 @@ class Tracker:
                 )
             if found is not None:
                 return cls(client, found.experiment_id, plan)
-            return cls(client, client.create_experiment(name, artifact_location=artifacts), plan)
+            return cls(client, client.create_experiment(name, artifact_location=artifacts, tags=KIND), plan)
 
     def run(self, who: Identity) -> Run:
         """The run of an identity, created where there is none."""
@@ -114,7 +116,8 @@ class Tracker:
         self._inputs(run, [given for batch in batches.values() for given in batch.inputs])
         metrics = [Metric(p.key, p.value, p.time, p.step) for b in batches.values() for p in b.points]
         logged = run.logged | set(batches)
-        tags = [RunTag(name, value) for name, value in _mark(logged).items()]
+        given = {name: value for batch in batches.values() for name, value in batch.tags.items()}
+        tags = [RunTag(name, value[:_TAG]) for name, value in (given | _mark(logged)).items()]
         if run.tables:
             listed = [{"path": path, "type": "table"} for path in run.tables[-_TABLES:]]
             tags.append(RunTag("mlflow.loggedArtifacts", json.dumps(listed)))

@@ -51,6 +51,7 @@ class Batch:
     points: Sequence[Point] = ()
     inputs: Sequence[DatasetInput] = ()
     tables: Sequence[Table] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

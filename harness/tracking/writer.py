@@ -115,7 +115,7 @@ class Writer:
             cell=cell,
             name=name,
             started=past.started,
-            tags={f"loopbench.judge.{safe(s.name)}": s.label for s in self.grid.suites.values() if s.label},
+            tags=_tags(self.grid),
             params=params or {},
             parent=parent,
         )
@@ -131,6 +131,14 @@ class Writer:
     def _ended(self, units: Sequence[Unit]) -> int:
         done = [ref for unit in units for ref in unit.needs if self._reader.done(ref)]
         return max(milliseconds(self._reader.manifest(ref)) for ref in done)
+
+
+def _tags(grid: Grid) -> dict[str, str]:
+    """What started the run, and who judged: a stand-in's scores are labelled wherever they are shown."""
+    source = {"mlflow.source.name": f"loopbench run {grid.experiment}", "mlflow.source.type": "LOCAL"}
+    return source | {
+        f"loopbench.judge.{safe(suite.name)}": suite.label for suite in grid.suites.values() if suite.label
+    }
 
 
 def _status(complete: bool, failed: bool) -> str:

@@ -173,6 +173,15 @@ def test_the_comparison_with_the_baseline_is_on_the_parent(seen: Any) -> None:
     assert value == pytest.approx(3 / 11, abs=0.05)
     document = json.loads(seen.text(PARENT, "comparison.json"))
     assert document["suites"][0]["baseline"] == "all-data"
+    note = seen.runs[PARENT].data.tags["mlflow.note.content"]
+    assert "| recipe | accuracy | vs all-data | p Holm | verdict |" in note
+    assert "ORACLE judge (programmatic)" in note
+
+
+def test_without_a_finished_evaluation_the_parent_says_so(world: Any, look: Look) -> None:
+    world.begin().finish("pool", *(key for key in world.stages if "untuned" in key))
+    replay(world.home, "trial", {})
+    assert look(world).history()[PARENT] == {}
 
 
 def test_an_experiment_that_never_ran_is_refused(world: Any) -> None:
