@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import ConfigError
 from harness.store.home import Home
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.analysis.compare import Comparison
+    from harness.analysis.result import Comparison
     from harness.config.model import Experiment
     from harness.loop.plan import Plan
     from harness.loop.run import Outcome
@@ -43,7 +44,21 @@ def run(experiment: str | Plan, overrides: Sequence[str] = (), **options: Any) -
     """Runs an experiment or a plan; see `harness.loop.run.run` for options and errors."""
     from harness.loop.run import run as execute
 
-    return execute(plan(experiment, overrides) if isinstance(experiment, str) else experiment, **options)
+    made = plan(experiment, overrides) if isinstance(experiment, str) else experiment
+    home = options.setdefault("home", Home.find())
+    _check_data(made, home)
+    return execute(made, **options)
+
+
+def _check_data(made: Plan, home: Home) -> None:
+    """Reads every source that is not in the store yet, so that a bad row is found before a worker starts."""
+    from harness.records.sources import check
+    from harness.store.artifacts import Store
+
+    store = Store(home)
+    new = [s for s in made.stages.values() if s.action == "source" and not store.done(s.kind, s.key)]
+    if problems := [problem for stage in new for problem in check(stage.data)]:
+        raise ConfigError(problems)
 
 
 def items(experiment: str, split: str = "test", home: Home | None = None) -> pd.DataFrame:

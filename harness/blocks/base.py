@@ -53,6 +53,8 @@ class Block(BaseModel):
     """Raised whenever the same options would give other rows than before."""
     random: ClassVar[bool] = False
     """True where the result depends on the data seed."""
+    reads_prompts: ClassVar[bool] = False
+    """True where the block fills in templates of a prompt pack; others are not given one, nor keyed by it."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -65,6 +67,10 @@ class Block(BaseModel):
     def model_role_fields(cls) -> tuple[str, ...]:
         """Names of the options that hold a model role."""
         return tuple(name for name, info in cls.model_fields.items() if _ROLE in info.metadata)
+
+    def is_random(self) -> bool:
+        """True where these options make the result depend on the seed."""
+        return type(self).random
 
     def roles(self) -> dict[str, str]:
         """Option name to model role, for every role that is set."""

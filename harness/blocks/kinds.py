@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.blocks.base import Block, Kind
 from harness.engines.base import Completion, Logprobs, Sampling
@@ -37,7 +37,7 @@ class Ask:
     `speaker` is whose turn is written: `user` samples from the model's own pre-query template (Magpie). With `text`
     set, that raw text is continued instead of a rendered conversation. `model` is a role, as in the block's options.
     `draw` tells apart several asks of one item that would otherwise share their random numbers. `fixed_seed`, where
-    set, replaces the derived row seed (an evaluation answer's seed comes from suite, item and repeat alone).
+    set, replaces the derived row seed (an evaluation answer's seed comes from suite and item alone).
     """
 
     model: str
@@ -80,7 +80,7 @@ class Tolerant(list[Request]):
 # --- what a block is given ------------------------------------------------------------------------------------------
 @dataclass(frozen=True, kw_only=True)
 class Weakness:
-    """One category of the last dev evaluation: its mean score, in the suite's unit, over n items."""
+    """One category of the last dev evaluation: its mean score, as a share of its suite's best value, over n items."""
 
     category: str
     score: float
@@ -129,7 +129,6 @@ class Synthesizer(Block):
     random: ClassVar[bool] = True
     reads_rows: ClassVar[bool] = True
     """False where the block makes rows from nothing (Magpie)."""
-    wants_feedback: ClassVar[bool] = False
 
     def uses_feedback(self) -> bool:
         """True where these options read the last dev evaluation."""
@@ -281,16 +280,16 @@ class Grade:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A metric's meaning. `unit`: share (0..1) or points; `binary` where each item gives 0 or 1."""
+    """A metric's meaning. `unit`: share (0..1) or points; `binary` where each item gives 0 or 1.
+
+    `bounds`: the lowest and the highest value of one grade, (0, 1) for shares. Without them a missing grade could be
+    anything, so nothing is concluded where grades are missing or where none differs.
+    """
 
     name: str
     unit: Literal["share", "points", "characters", "tokens"] = "share"
     higher_is_better: bool = True
     binary: bool = False
-
-
-class EvalContext(Protocol):
-    """What a suite may use: the split's data files, the judge and the answers of a reference model."""
 
 
 class Suite(Block):
@@ -316,7 +315,7 @@ class Suite(Block):
         raise NotImplementedError
 
     def answer(self, item: EvalItem, context: Context) -> Generator[Sequence[Request], Sequence[Reply], Answer]:
-        """Asks the model under test (role `model`). Sampling seeds come from (suite, item, repeat) alone."""
+        """Asks the model under test (role `model`). Sampling seeds come from (suite, item, turn) alone."""
         raise NotImplementedError
 
     def needs_judge(self) -> bool:
@@ -356,6 +355,8 @@ class Judge(Block):
     """Shown wherever its scores are, e.g. `ORACLE judge (programmatic)`."""
     stand_in: ClassVar[bool] = False
     """True for a programmatic stand-in, which can never satisfy a gate on a real suite."""
+    asks_model: ClassVar[bool] = False
+    """True where verdicts come from the model bound to the role `judge`, which must then be one that writes."""
 
     def judge(
         self, item: EvalItem, answer: Answer, turn: int, context: Context

@@ -72,12 +72,10 @@ def _torch() -> Finding:
 
 
 def _cores() -> Finding:
-    from harness.loop.executor import default_workers, visible_devices
+    from harness.loop.devices import cores, default_workers, visible_devices
 
     places = f"{len(visible_devices())} CUDA devices" if visible_devices() else "no CUDA device"
-    return Finding(
-        "cores", "ok", f"{len(os.sched_getaffinity(0))} cores, {places}: {default_workers()} workers, one thread each"
-    )
+    return Finding("cores", "ok", f"{cores()} cores, {places}: {default_workers()} workers, one thread each")
 
 
 def _home() -> list[Finding]:

@@ -63,6 +63,11 @@ def _find(store: Any, what: str, seed: int | None, iteration: int | None) -> tup
     if not cells:
         known = ", ".join(sorted({f"{c['recipe']} s{c['seed']}" for c in grid["cells"]}))
         raise UserError(f"{experiment} has no recipe {recipe!r} with that seed; it has {known}")
+    if len({(c["student"], c["data_seed"]) for c in cells}) > 1:
+        raise UserError(
+            f"{what} was run for several students or data seeds, so it is not clear which is meant: its "
+            f"models are under {store.home.runs / experiment / recipe}"
+        )
     turns = cells[0]["iterations"]
     if iteration is not None and iteration > len(turns):
         raise UserError(f"{what} has {len(turns)} iterations, not {iteration}")
@@ -73,6 +78,7 @@ def _find(store: Any, what: str, seed: int | None, iteration: int | None) -> tup
 def _model(store: Any, key: str, name: str, output: Path) -> int:
     folder = store.open("model", key)
     partial = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(folder / "model", partial)
     (partial / "loopbench.json").write_text(json.dumps({"from": name} | store.manifest("model", key), indent=1))
     partial.rename(output)
@@ -82,14 +88,12 @@ def _model(store: Any, key: str, name: str, output: Path) -> int:
 def _data(store: Any, grid: dict[str, Any], turn: dict[str, Any], output: Path) -> int:
     from dataclasses import asdict
 
-    from harness.records import table
+    from harness.loop.inputs import load
+    from harness.loop.stage import Input
     from harness.store.atomic import write_bytes
 
     stage = grid["stages"][turn["train"][-1]]
-    lines = []
-    for key in stage["inputs"]:
-        kind = grid["stages"][key]["kind"]
-        rows = table.read(store.open(kind, key) / "rows.parquet")
-        lines += [json.dumps(asdict(row), ensure_ascii=False) for row in rows]
+    rows = load(store, [Input(**reads) for reads in stage["reads"]])
+    lines = [json.dumps(asdict(row), ensure_ascii=False) for row in rows]
     write_bytes(output, ("\n".join(lines) + "\n").encode())
     return len(lines)

@@ -43,7 +43,10 @@ def gate_command(
     home = Home.find().path
     if write is not None:
         gate.write_baseline(home, experiment, recipe, write)
-        click.echo(f"{write}: the baseline of {experiment}")
+        if as_json:
+            print_json({"written": str(write), "experiment": experiment, "recipe": recipe})
+        else:
+            click.echo(f"{write}: the baseline of {experiment}")
         return 0
     margin: dict[str, float] = {}
     for text in margins:

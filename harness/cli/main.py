@@ -59,9 +59,9 @@ class Commands(click.Group):
             raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
-    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:  # type: ignore[override]
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
         try:
-            code: Any = super().main(*args, standalone_mode=False, **kwargs)
+            code: Any = super().main(*args, standalone_mode=False, **kwargs)  # type: ignore[call-overload]
         except click.ClickException as error:
             error.show()
             code = error.exit_code
@@ -71,8 +71,6 @@ class Commands(click.Group):
         except LoopbenchError as error:
             click.echo(f"loopbench: {error}", err=True)
             code = error.exit_code
-        except BrokenPipeError:
-            code = 0
         except Exception:  # noqa: BLE001 - the command border: our bug, shown whole
             click.echo(traceback.format_exc(), err=True)
             click.echo("loopbench: this is a bug of ours; finished work is kept", err=True)

@@ -30,17 +30,23 @@ def run_command(
     from harness import api
     from harness.cli.progress import View
     from harness.store.home import Home
-    from harness.tracking import drain, start
+    from harness.tracking import Sink, drain, start
 
     plan = api.plan(experiment, overrides)
     home = Home.find().prepare()
     name = plan.experiment.name
-    sink = None if no_tracking else start(home, name, plan.key, os.environ)
+    sinks: list[Sink] = []
     try:
         with View(name, quiet=as_json) as view:
-            outcome = api.run(plan, workers=workers, home=home, listener=view.listen)
+
+            def listen(event: str, stage: Any, data: Any) -> None:
+                if event == "grid" and not no_tracking:  # the lease is held: no other run writes this experiment
+                    sinks.append(start(home, name, plan.key, os.environ))
+                view.listen(event, stage, data)
+
+            outcome = api.run(plan, workers=workers, home=home, listener=listen)
     finally:
-        tracked = drain(sink) if sink is not None else None
+        tracked = drain(sinks[0]) if sinks else None
     if tracked is not None and tracked.message:
         click.echo(tracked.message, err=True)
     _report(name, home, outcome, as_json)

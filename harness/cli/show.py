@@ -67,10 +67,10 @@ def _explain(name: str) -> dict[str, Any]:
         if name in config.names(kind):
             path = config.preset_path(kind, name)
             found[kind] = {"file": str(path), "text": path.read_text(encoding="utf-8")}
-    wanted_kind, _, block_name = name.rpartition(".")
-    for kind in registry.kinds():
-        if block_name in registry.names(kind) and wanted_kind in ("", kind):
-            found[f"{kind} block"] = _block(registry.get(kind, block_name))
+    wanted, _, short = name.rpartition(".")
+    for block_kind in registry.kinds():
+        if short in registry.names(block_kind) and wanted in ("", block_kind):
+            found[f"{block_kind} block"] = _block(registry.get(block_kind, short))
     if name.startswith("pocket/"):
         found |= _model(name)
     if not found:

@@ -41,6 +41,7 @@ def _report(home: Any, name: str) -> dict[str, Any]:
     grid = json.loads(home.grid_file(name).read_text())
     store = Store(home)
     done = [key for key, stage in grid["stages"].items() if store.done(stage["kind"], key)]
+    finished = set(done)
     events = list(journal.read(home.journal_file(name)))
     failed: dict[str, str] = {}
     for event in events:
@@ -53,7 +54,7 @@ def _report(home: Any, name: str) -> dict[str, Any]:
         "experiment": name,
         "stages": len(grid["stages"]),
         "done": len(done),
-        "failed": {key: why for key, why in failed.items() if key in grid["stages"]},
+        "failed": {key: why for key, why in failed.items() if key in grid["stages"] and key not in finished},
         "cells": dict(cells),
         "last_event": events[-1] if events else None,
     }

@@ -6,11 +6,14 @@ import os
 
 import click
 
+from harness.cli.options import json_option, print_json
+
 
 @click.command("ui")
+@json_option
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
-def ui_command(port: int) -> None:
-    """Open MLflow on this machine; Ctrl-C ends it.
+def ui_command(port: int, as_json: bool) -> None:
+    """Open MLflow on this machine; Ctrl-C ends it. With --json, only print the address and the command.
 
     Where MLFLOW_TRACKING_URI names a server, its address is printed instead.
     """
@@ -18,6 +21,9 @@ def ui_command(port: int) -> None:
     from harness.tracking import ui
 
     page = ui(Home.find(), os.environ, port)
+    if as_json:
+        print_json({"url": page.url, "command": list(page.command)})
+        return
     if not page.command:
         click.echo(f"MLflow is served at {page.url} already")
         return

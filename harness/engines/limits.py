@@ -41,7 +41,7 @@ class Limits:
         gpu = model.device.type == "cuda"
         store = int(options["store_mib"]) * 2**20 if "store_mib" in options else _store_bytes(model)
         return cls(
-            rows=int(options.get("batch_rows", 256 if gpu else 64)),
+            rows=int(options.get("batch_rows", 256 if gpu else 128)),
             tokens=int(options.get("batch_tokens", 16384 if gpu else 2048)),
             columns=max(1, store // _bytes_per_token(model)),
             cells=2**26 if gpu else 2**22,

@@ -12,6 +12,9 @@ from harness.errors import UserError
 from harness.evaluate._talk import missing
 from harness.judges._gather import Unjudged, gather
 
+RATING = (1.0, 10.0)
+"""The lowest and the highest grade of a judge (see `Verdict`)."""
+
 
 @dataclass(frozen=True)
 class Question:

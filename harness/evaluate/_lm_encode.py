@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.blocks.kinds import Score
 from harness.errors import UserError
+from harness.records.example import Message
 
 if TYPE_CHECKING:
     from harness.records.chat import ChatFormat
@@ -22,7 +23,8 @@ def score_request(
     any context the BOS (or EOS) token stands in for it.
     """
     if messages is not None:
-        context = _rendered(messages, chat)
+        # As text: continuation and context are encoded together, so ids would come too early.
+        context = chat.text([Message(role=m["role"], content=m["content"]) for m in messages], generation=True)
     if not context:
         return _after_nothing(continuation, chat)
     spaces = len(context) - len(context.rstrip())
@@ -41,18 +43,6 @@ def _after_nothing(continuation: str, chat: ChatFormat) -> Score:
     if ids[:1] == (prefix,):
         return Score(model="model", ids=ids, start=1)
     return Score(model="model", ids=(prefix, *ids), start=1)
-
-
-def _rendered(messages: Sequence[Mapping[str, str]], chat: ChatFormat) -> str:
-    """The conversation as text: continuation and context are encoded together, so ids would come too early."""
-    return str(
-        chat.tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            chat_template=chat.template,
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-    )
 
 
 def _starts_with_bos(text: str, chat: ChatFormat) -> bool:

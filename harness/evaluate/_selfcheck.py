@@ -22,7 +22,6 @@ from harness.judges.stand_in import StandIn
 
 NEAR_ZERO = 0.1
 """Share of full marks that chance may give to empty or shuffled answers (some questions share their answer)."""
-_FULL = {"share": (0.0, 1.0), "points": (1.0, 10.0)}
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,11 @@ def _demand(
 ) -> tuple[str, bool]:
     """What this mean must be, in words, and whether it is."""
     value, gold = means[name], means["gold"]
-    low, high = _FULL.get(metric.unit, (0.0, 1.0))
     if value is None or gold is None:
         return "at least one grade", False
+    if metric.bounds is None:
+        return f"a metric with bounds: {metric.name} has none, so nobody knows what full marks are", False
+    low, high = metric.bounds
     if isinstance(suite, Pairwise) and name == "gold":
         return "0.5: the reference draws with itself", value == (low + high) / 2
     if isinstance(judge, StandIn) and name == "gold":

@@ -19,6 +19,13 @@ def names(dev: float | None) -> tuple[str, ...]:
 def part(rows: Sequence[T], ids: Sequence[str], split: str, dev: float | None, limit: int | None) -> list[T]:
     """The rows of a split. Which rows are dev depends on their ids alone, never on the other rows.
 
+    Args:
+        rows: all rows of the source.
+        ids: aligned names, the same whichever split is asked for: otherwise the splits would overlap.
+        split: `dev` or `test`.
+        dev: the share that is dev, or None.
+        limit: only the first so many rows.
+
     Raises:
         UserError: the suite has no such split, or the split is empty.
     """
@@ -34,6 +41,13 @@ def part(rows: Sequence[T], ids: Sequence[str], split: str, dev: float | None, l
     if not chosen:
         raise UserError(f"the {split!r} split of this suite is empty: its file has too few rows")
     return [row for _, row in chosen]
+
+
+def subset_notes(limit: int | None, dev: float | None) -> tuple[str, ...]:
+    """The sentence for a suite that is not asked in full."""
+    parts = [f"the first {limit} items only"] if limit is not None else []
+    parts += [f"{dev:.0%} of the items are set apart as dev"] if dev is not None else []
+    return (f"subset: {' and '.join(parts)}; not comparable with published figures",) if parts else ()
 
 
 def _share(name: str) -> float:

@@ -13,11 +13,11 @@ ERROR = "error"
 
 
 def converse(
-    item: EvalItem, suite: str, sampling: Sampling, repeat: int = 0
+    item: EvalItem, suite: str, sampling: Sampling
 ) -> Generator[Sequence[Request], Sequence[Reply], Answer]:
     """The model's answers to all turns; each turn sees the model's own earlier answers.
 
-    Seeds come from (suite, item, repeat, turn) alone, so every recipe's model gets the same noise. A turn that cannot
+    Seeds come from (suite, item, turn) alone, so every recipe's model gets the same noise. A turn that cannot
     be asked (its prompt no longer fits the model, say) ends the conversation: the answers before it are kept, and the
     reason stands in `data`.
     """
@@ -27,7 +27,7 @@ def converse(
     prompt_tokens = completion_tokens = 0
     for turn, text in enumerate(item.turns):
         messages.append(Message(role="user", content=text))
-        seed = seed_of(suite, item.id, repeat, turn)
+        seed = seed_of(suite, item.id, turn)
         try:
             ((completion,),) = yield [
                 Ask(model="model", messages=tuple(messages), sampling=sampling, draw=turn, fixed_seed=seed)

@@ -13,7 +13,6 @@ from harness.blocks.kinds import Answer, Context, EvalItem, Grade, Judge, Metric
 from harness.errors import UserError
 from harness.evaluate import _lm_ask, _lm_spec, _lm_task, _splits
 from harness.evaluate._numbers import same_number
-from harness.evaluate.mt_bench import subset_notes
 from harness.records import datafile
 from harness.records.hashing import sha256
 from harness.records.sources import withheld
@@ -114,7 +113,8 @@ class LMEval(Suite):
         found = list(_items(self.model_dump_json(), split, self.fingerprint(split)))
         if self.dev is None:
             return found
-        return _splits.part(found, [item.id for item in found], split, self.dev, None)
+        names = [f"{item.category}/{_lm_ask.document_number(item)}" for item in found]  # without the split, as ids have it
+        return _splits.part(found, names, split, self.dev, None)
 
     def _documents(self, split: str) -> list[EvalItem]:
         prompting = _lm_task.Prompting(
@@ -154,7 +154,7 @@ class LMEval(Suite):
 
     def notes(self) -> tuple[str, ...]:
         """Says so where this is not the whole test set."""
-        return subset_notes(self.limit, self.dev)
+        return _splits.subset_notes(self.limit, self.dev)
 
     def _task(self, split: str) -> Any:
         return _built(self.model_dump_json(), split, self.fingerprint(split))

@@ -11,7 +11,7 @@ from harness.blocks.base import identity, runtime
 from harness.blocks.kinds import Answer, Context, EvalItem, Grade, Judge, Metric, Reply, Request, Sampling, Suite
 from harness.errors import UserError
 from harness.evaluate import _splits
-from harness.evaluate._grading import Question, grade_of, judgements, means, required
+from harness.evaluate._grading import RATING, Question, grade_of, judgements, means, required
 from harness.evaluate._talk import converse
 from harness.judges._tasks import source_data
 from harness.records import datafile
@@ -60,7 +60,7 @@ class MTBench(Suite):
 
     def metrics(self) -> tuple[Metric, ...]:
         """The grade, 1 to 10."""
-        return (Metric(name="score", unit="points"),)
+        return (Metric(name="score", unit="points", bounds=RATING),)
 
     def splits(self) -> tuple[str, ...]:
         """Test only, unless `dev` sets a share apart."""
@@ -116,7 +116,7 @@ class MTBench(Suite):
 
     def notes(self) -> tuple[str, ...]:
         """Says so where this is not the whole suite."""
-        return subset_notes(self.limit, self.dev)
+        return _splits.subset_notes(self.limit, self.dev)
 
     def _references(self) -> dict[Any, tuple[str, ...]]:
         if self.reference_path is None:
@@ -128,13 +128,6 @@ class MTBench(Suite):
             raise UserError(
                 f"{self.reference_path} is not in FastChat's form for answers: {error!r} is missing"
             ) from error
-
-
-def subset_notes(limit: int | None, dev: float | None) -> tuple[str, ...]:
-    """The sentence for a suite that is not asked in full."""
-    parts = [f"the first {limit} items only"] if limit is not None else []
-    parts += [f"{dev:.0%} of the items are set apart as dev"] if dev is not None else []
-    return (f"subset: {' and '.join(parts)}; not comparable with published figures",) if parts else ()
 
 
 def _item(row: Mapping[str, Any], references: Mapping[Any, tuple[str, ...]], index: int, path: str) -> EvalItem:

@@ -26,7 +26,6 @@ from harness.errors import UserError
 from harness.evaluate import _alpaca, _splits
 from harness.evaluate._grading import Question, grade_of, judgements, required
 from harness.evaluate._talk import converse, missing
-from harness.evaluate.mt_bench import subset_notes
 from harness.judges._tasks import Order, pair, random_order, source_data, source_id
 from harness.judges.replay import Replay
 from harness.records import datafile
@@ -143,7 +142,7 @@ class Pairwise(Suite):
             "length-controlled win rate: not available, because it needs the difficulty of every instruction, and "
             "`difficulty_path` names no such file"
         )
-        return (() if self.difficulty_path is not None else (why,)) + subset_notes(self.limit, self.dev)
+        return (() if self.difficulty_path is not None else (why,)) + _splits.subset_notes(self.limit, self.dev)
 
     def _orders(self, item: EvalItem) -> tuple[Order, ...]:
         return (random_order(item.turns[0]),) if self.orders == "one" else ("reference first", "answer first")

@@ -23,7 +23,7 @@ from harness.blocks.kinds import (
     Suite,
 )
 from harness.errors import UserError
-from harness.evaluate._grading import Question, grade_of, judgements, means, required
+from harness.evaluate._grading import RATING, Question, grade_of, judgements, means, required
 from harness.evaluate._talk import converse, missing
 from harness.judges._tasks import truth, truths
 from harness.records.hashing import file_sha256, sha256
@@ -53,7 +53,7 @@ class Pocket(Suite):
 
     def metrics(self) -> tuple[Metric, ...]:
         """Accuracy (headline) and the judge's score."""
-        return (Metric(name="accuracy", binary=True), Metric(name="score", unit="points"))
+        return (Metric(name="accuracy", binary=True), Metric(name="score", unit="points", bounds=RATING))
 
     def splits(self) -> tuple[str, ...]:
         """Both splits; they share no question text."""

@@ -10,16 +10,22 @@ from harness.blocks.base import identity, runtime
 from harness.blocks.kinds import Answer, Context, EvalItem, Judge, Reply, Request, Verdict
 from harness.errors import UserError
 from harness.judges._tasks import order_of, source_id
-from harness.judges._verdicts import rating
+from harness.judges.verdicts import rating
 from harness.records import datafile
 from harness.records.values import FilePath
+
+_MARKERS = (
+    ("[The Start of Assistant's Answer]", "[The End of Assistant's Answer]"),
+    ("<|The Start of Assistant A's Conversation with User|>", "<|The End of Assistant A's Conversation with User|>"),
+)
+"""Around the answer of a first turn, and around the conversation up to a later one."""
 
 
 class Replay(Judge):
     """Looks the verdict up in a file and checks that it was about this very answer.
 
     `annotations.json` of alpaca-eval is found by instruction and output; a FastChat judgement file by question id, turn
-    and the answer inside the recorded prompt. The grade of a FastChat row is read anew from the judge's text.
+    and the answers between the markers of the recorded prompt, which must be the same to the letter. The grade of a FastChat row is read anew from the judge's text.
     """
 
     name: ClassVar[str] = "replay"
@@ -45,7 +51,7 @@ class Replay(Judge):
         table = _table(self.path, datafile.checksum(self.path, self.sha256, "path"))
         if order_of(item) is not None:
             return _preference(table.get((item.turns[0], answer.outputs[turn])), item, self.any_reference)
-        return _score(table.get((source_id(item), turn)), answer.outputs[turn])
+        return _score(table.get((source_id(item), turn)), item, answer, turn)
 
 
 def _preference(row: Mapping[str, Any] | None, item: EvalItem, any_reference: bool) -> Verdict:
@@ -68,14 +74,30 @@ def _preference(row: Mapping[str, Any] | None, item: EvalItem, any_reference: bo
     return Verdict(score=None, preference=preference, raw=raw, tokens=int(tokens))
 
 
-def _score(row: Mapping[str, Any] | None, answer: str) -> Verdict:
+def _score(row: Mapping[str, Any] | None, item: EvalItem, answer: Answer, turn: int) -> Verdict:
     if row is None:
         return _missing("no recorded verdict about this answer")
     raw = str(row.get("judgment", ""))
-    if answer.strip() not in str(row.get("user_prompt", "")):
+    if _judged(str(row.get("user_prompt", "")), turn) != _conversation(item, answer, turn):
         return _missing("the recorded verdict is about another answer", raw)
     score = rating(raw)
     return Verdict(score=score, raw=raw, parsed=score is not None)
+
+
+def _judged(prompt: str, turn: int) -> str | None:
+    """What a FastChat prompt showed between its markers: the answer of the first turn, or the conversation so far."""
+    start, end = _MARKERS[min(turn, 1)]
+    _, found, rest = prompt.partition(start)
+    inside, closed, _ = rest.rpartition(end)
+    return inside.strip() if found and closed else None
+
+
+def _conversation(item: EvalItem, answer: Answer, turn: int) -> str:
+    """What FastChat would show of an answer between those markers (`llm_judge/data/judge_prompts.jsonl`)."""
+    if turn == 0:
+        return answer.outputs[0].strip()
+    turns = zip(item.turns[: turn + 1], answer.outputs, strict=False)
+    return "\n\n".join(f"### User:\n{asked}\n\n### Assistant A:\n{said}" for asked, said in turns).strip()
 
 
 def _missing(reason: str, raw: str = "") -> Verdict:

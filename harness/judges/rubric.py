@@ -9,9 +9,10 @@ from harness.blocks.base import identity, runtime
 from harness.blocks.kinds import Answer, Ask, Context, EvalItem, Judge, Reply, Request, Sampling, Verdict
 from harness.errors import UserError
 from harness.judges._tasks import order_of
-from harness.judges._verdicts import choice, rating
+from harness.judges.verdicts import choice, rating
 from harness.records import datafile
 from harness.records.example import Message
+from harness.records.hashing import seed_of
 from harness.records.values import FilePath
 
 Asked = Generator[Sequence[Request], Sequence[Reply], Verdict]
@@ -26,6 +27,7 @@ class Rubric(Judge):
 
     name: ClassVar[str] = "rubric"
     label: ClassVar[str] = "model judge (rubric)"
+    asks_model: ClassVar[bool] = True
 
     max_tokens: int = identity(
         1024, ge=1, description="Length limit of a judgement.", unit="tokens", source="arXiv 2306.05685, FastChat"
@@ -54,7 +56,7 @@ class Rubric(Judge):
         if order == "answer first":
             first, second = second, first
         named = {"question": item.turns[0], "answer_a": first, "answer_b": second}
-        text, tokens = yield from self._ask(self._prompt("pair", False, False, named, context))
+        text, tokens = yield from self._ask(self._prompt("pair", False, False, named, context), item, turn)
         letter = choice(text)
         won = {"A": order == "answer first", "B": order == "reference first"}
         preference = None if letter is None else 1.5 if letter == "C" else 2.0 if won[letter] else 1.0
@@ -66,14 +68,19 @@ class Rubric(Judge):
         named |= _numbered("ref_answer", reference)
         named |= {"question": item.turns[turn], "answer": answer.outputs[turn]}
         named |= {"reference": reference[turn] if reference else "", "conversation": _conversation(item, answer, turn)}
-        text, tokens = yield from self._ask(self._prompt("single", bool(reference), turn > 0, named, context))
+        messages = self._prompt("single", bool(reference), turn > 0, named, context)
+        text, tokens = yield from self._ask(messages, item, turn)
         parse = context.prompts.get(_entry("single", bool(reference), context) + ".parse")
         score = rating(text, parse if self.prompts_path is None else None)
         return Verdict(score=score, raw=text, parsed=score is not None, tokens=tokens)
 
-    def _ask(self, messages: tuple[Message, ...]) -> Generator[Sequence[Request], Sequence[Reply], tuple[str, int]]:
+    def _ask(
+        self, messages: tuple[Message, ...], item: EvalItem, turn: int
+    ) -> Generator[Sequence[Request], Sequence[Reply], tuple[str, int]]:
         sampling = Sampling(max_tokens=self.max_tokens, temperature=self.temperature)
-        ((completion,),) = yield [Ask(model="judge", messages=messages, sampling=sampling)]
+        # All items of a suite are graded by one generator: without a seed of its own each verdict would share its noise.
+        seed = seed_of("judge", item.id, turn, order_of(item))
+        ((completion,),) = yield [Ask(model="judge", messages=messages, sampling=sampling, fixed_seed=seed)]
         return completion.text, completion.prompt_tokens + len(completion.token_ids)
 
     def _prompt(

@@ -24,9 +24,10 @@ class RowFailed(LoopbenchError):
 
 @dataclass(frozen=True)
 class Failed:
-    """The outcome of a row whose generator raised."""
+    """The outcome of a row whose generator raised. `expected`: no other try could help."""
 
     reason: str
+    expected: bool = False
 
 
 @dataclass
@@ -52,23 +53,32 @@ class Desk:
 
     def _generate(self, role: str, asks: Sequence[tuple[str, Any]]) -> list[Reply]:
         engine = self.engine(role)
-        requests = [self._request(engine, str(i), row, ask) for i, (row, ask) in enumerate(asks)]
         limit = getattr(engine, "context", None)
-        fits = [r for r in requests if limit is None or len(r.prompt) < limit]
+        replies: dict[str, Reply] = {}
+        fits: list[GenerateRequest] = []
+        for index, (row, ask) in enumerate(asks):
+            try:
+                request = self._request(engine, str(index), row, ask)
+            except UserError as error:  # a conversation that the template refuses is this row's failure
+                replies[str(index)] = RowFailed(str(error))
+                continue
+            if limit is not None and len(request.prompt) >= limit:
+                replies[str(index)] = _too_long(len(request.prompt), limit)
+            else:
+                fits.append(request)
         with self.timer("engine"):
             done = in_order(fits, engine.generate(fits))  # type: ignore[attr-defined]
-        by_id = {request.id: reply for request, reply in zip(fits, done, strict=True)}
-        for reply in done:
+        for request, reply in zip(fits, done, strict=True):
+            replies[request.id] = reply
             self.cost["generated_tokens"] += sum(len(c.token_ids) for c in reply)
             self.cost["prompt_tokens"] += reply[0].prompt_tokens
-        return [by_id.get(r.id) or _too_long(len(r.prompt), limit) for r in requests]
+        return [replies[str(index)] for index in range(len(asks))]
 
     def _request(self, engine: Engine, name: str, row: str, ask: Ask) -> GenerateRequest:
         c = self.context
         seed = ask.fixed_seed if ask.fixed_seed is not None else seed_of(c.seed, c.block, c.iteration, row, ask.draw)
-        return GenerateRequest(
-            id=name, prompt=_prompt(engine.chat, ask), sampling=ask.sampling, seed=seed, messages=ask.messages
-        )
+        prompt = _prompt(engine.chat, ask)
+        return GenerateRequest(id=name, prompt=prompt, sampling=ask.sampling, seed=seed, messages=ask.messages)
 
     def _score(self, role: str, asks: Sequence[tuple[str, Any]]) -> list[Reply]:
         engine = self.engine(role)
@@ -124,7 +134,7 @@ def drive(
         except Exception as error:  # the row border: recorded as this row's reason, its siblings carry on
             if not tolerate:
                 raise
-            results[row] = Failed(f"{type(error).__name__}: {error}")
+            results[row] = Failed(f"{type(error).__name__}: {error}", isinstance(error, RowFailed))
 
     for row, maker in makers.items():
         advance(row, maker.__next__)

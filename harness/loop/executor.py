@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import Any, Protocol
 
 from harness.loop import worker
+from harness.loop.devices import visible_devices
 from harness.loop.stage import Stage
 from harness.store.home import Home
 
@@ -36,7 +35,9 @@ class Executor(Protocol):
         """The model that is open in a place, so that stages on one model can follow each other."""
         ...
 
-    def submit(self, place: int, stage: Stage) -> None: ...
+    def submit(self, place: int, stage: Stage) -> int:
+        """Starts a stage in a free place; returns the id of the process that works on it."""
+        ...
 
     def events(self, timeout: float) -> Iterator[Message]:
         """Messages that arrived, as in `harness.loop.worker`; a worker that died says `("died", key, exit code)`."""
@@ -73,11 +74,12 @@ class LocalExecutor:
     def last_model(self, place: int) -> str | None:
         return self._places[place].model
 
-    def submit(self, place: int, stage: Stage) -> None:
+    def submit(self, place: int, stage: Stage) -> int:
         at = self._places[place]
         at.stage, at.model = stage, model_of(stage)
         with suppress(BrokenPipeError, ConnectionResetError):  # it died while idle: `events` reports it
             at.connection.send(stage)
+        return at.process.pid or 0
 
     def events(self, timeout: float) -> Iterator[Message]:
         by_connection = {place.connection: place for place in self._places.values()}
@@ -132,17 +134,3 @@ def model_of(stage: Stage) -> str | None:
     for binding in stage.models.values():
         return binding.stage or binding.spec.revision
     return None
-
-
-def visible_devices() -> list[str]:
-    """Names of the CUDA devices of this machine, found without importing torch."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name for name in chosen.split(",") if name.strip()]
-    nodes = Path("/dev").glob("nvidia*")
-    return sorted(m[1] for node in nodes if (m := re.fullmatch(r"nvidia(\d+)", node.name)))
-
-
-def default_workers() -> int:
-    """One worker per CUDA device; without one, one per core, because tiny models run best on one thread each."""
-    return len(visible_devices()) or len(os.sched_getaffinity(0))

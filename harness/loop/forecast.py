@@ -7,18 +7,20 @@ CPU cores with the pocket models, which a plan says.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness.loop.executor import default_workers
+from harness.loop.devices import default_workers
 from harness.loop.plan import Plan
 from harness.loop.stage import Stage
 from harness.records.values import Amount
 from harness.store import journal
-from harness.store.artifacts import Store
+from harness.store.artifacts import MANIFEST, Store
 from harness.store.home import Home
 
 RULE_SECONDS = {
@@ -80,7 +82,7 @@ def forecast(plan: Plan, home: Home, workers: int | None = None) -> Forecast:
 
 def _line(stage: Stage, store: Store, rows: dict[str, int | None], history: Mapping[tuple[str, str], float]) -> Line:
     done = store.done(stage.kind, stage.key)
-    count = int(store.manifest(stage.kind, stage.key).get("rows", 0)) if done else _rows(stage, rows)
+    count = _written(store.path(stage.kind, stage.key)) if done else _rows(stage, rows)
     rows[stage.key] = count
     tokens = (
         None
@@ -90,6 +92,14 @@ def _line(stage: Stage, store: Store, rows: dict[str, int | None], history: Mapp
     rate = history.get((stage.action, stage.name))
     seconds = RULE_SECONDS[stage.action] if rate is None else rate * max(1, count or 1)
     return Line(stage.key, stage.action, stage.name, stage.label, done, count, tokens, 0.0 if done else seconds)
+
+
+def _written(folder: Path) -> int | None:
+    """Rows of a finished artifact; None where its manifest is damaged: a forecast repairs nothing."""
+    try:
+        return int(json.loads((folder / MANIFEST).read_text()).get("rows", 0))
+    except (OSError, ValueError):
+        return None
 
 
 def _rows(stage: Stage, rows: Mapping[str, int | None]) -> int | None:

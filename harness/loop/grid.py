@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.blocks.prompts import load_pack
 from harness.config.model import SuiteRef
 from harness.loop.plan import Cell, Plan, Turn
 from harness.loop.stage import Stage
@@ -36,21 +37,39 @@ def grid_document(plan: Plan) -> dict[str, Any]:
 def _suite(plan: Plan, suite: SuiteRef) -> dict[str, Any]:
     judge = suite.judge
     metrics = [asdict(m) for m in suite.block.metrics()]
-    model = plan.experiment.models.get("judge")
     return {
         "block": suite.block_name,
         "version": suite.block.version,
         "options": suite.block.identity_options(),
         "items": {split: suite.block.fingerprint(split) for split in suite.block.splits()},
         "label": judge.label if judge is not None else "",
-        "judge": None
-        if judge is None
-        else {"block": judge.name, "version": judge.version, "model": model.written if model else None},
+        "judge": _judge(plan, suite),
         "stand_in": bool(judge is not None and judge.stand_in),
         "real": suite.block_name != "pocket",
         "metrics": metrics,
         "notes": list(suite.block.notes()),
         "headline": metrics[0]["name"],
+    }
+
+
+def _judge(plan: Plan, suite: SuiteRef) -> dict[str, Any] | None:
+    """All that makes a judge the same judge: scores under unlike ones are not compared."""
+    judge = suite.judge
+    if judge is None:
+        return None
+    about = {"block": judge.name, "version": judge.version, "options": judge.identity_options(), "model": None}
+    binding = next(
+        (s.models["judge"] for s in plan.stages.values() if s.suite == suite.name and "judge" in s.models), None
+    )
+    if binding is None:
+        return about
+    spec = binding.spec
+    return about | {
+        "model": spec.name,
+        "revision": binding.stage or spec.revision,
+        "dtype": spec.dtype,
+        "engine": spec.engine,
+        "prompts": load_pack(spec.prompt_pack).digest,
     }
 
 
@@ -80,6 +99,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "split": stage.split,
         "parents": list(stage.parents),
         "inputs": [i.key for i in stage.inputs],
+        "reads": [asdict(i) for i in stage.inputs],
         "models": {
             role: {"name": b.spec.name, "stage": b.stage, "engine": b.spec.engine, "dtype": b.spec.dtype}
             for role, b in stage.models.items()

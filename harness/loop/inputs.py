@@ -56,7 +56,7 @@ def _chosen(path: Path, source: Input) -> set[int] | None:
         return None
     ids = table.frame(path, ["id"])["id"]
     order = sorted(
-        range(len(ids)), key=lambda i: hashlib.sha256(f"{source.seed}/{source.name}/{ids.iloc[i]}".encode()).digest()
+        range(len(ids)), key=lambda i: hashlib.sha256(f"{source.seed}/{source.key}/{ids.iloc[i]}".encode()).digest()
     )
     if source.slice is not None:
         index, of = source.slice

@@ -9,11 +9,16 @@ from pathlib import Path
 
 from harness.config.model import Experiment, Model
 from harness.engines.base import EngineName, ModelSpec
+from harness.engines.open import check as check_engine
 from harness.errors import UserError
 from harness.loop.stage import Binding, Input, Stage
 from harness.records.hashing import sha256
+from harness.records.templates import adapter_base
 from harness.store.atomic import write_json
 from harness.store.home import Home
+
+BUILDER = 1
+"""Raised when the same scratch options would build another model."""
 
 
 class Roles:
@@ -52,7 +57,7 @@ class Roles:
                     label=f"scratch {role}",
                     inputs=inputs,
                     data=options,
-                    fingerprint={"scratch": options},
+                    fingerprint={"scratch": options | {"builder": BUILDER}},
                 )
             )
             return Binding(spec=_spec(model, stage.key), stage=stage.key)
@@ -61,7 +66,10 @@ class Roles:
 
 def binding_of(model: Model) -> Binding:
     """The binding of a model that exists: a folder or a server."""
-    return Binding(spec=_spec(model, _revision(model)))
+    spec = _spec(model, _revision(model))
+    if spec.engine != "oracle":
+        check_engine(spec)
+    return Binding(spec=spec)
 
 
 def _spec(model: Model, revision: str) -> ModelSpec:
@@ -89,7 +97,8 @@ def revision(folder: Path) -> str:
     """The content hash of a model folder, remembered by file sizes and times: hashing 16 GB takes a while."""
     from harness.engines.revision import revision_of
 
-    files = sorted(f for f in folder.iterdir() if f.is_file())
+    folders = [folder, adapter_base(folder)] if (folder / "adapter_config.json").is_file() else [folder]
+    files = sorted(f for place in folders for f in place.iterdir() if f.is_file())
     stamp = sha256([[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files])
     note = Home.find().path / "revisions.json"
     try:

@@ -165,10 +165,8 @@ class _Evaluation:
     ) -> Stage:
         block: Suite = suite.block
         models: dict[str, Binding] = {}
-        if block.needs_judge() and "judge" in self.planner.experiment.models:
-            judge = self.planner.experiment.models["judge"]
-            if judge.judge is None:
-                models["judge"] = self.planner.roles.fixed("judge")
+        if block.needs_judge() and suite.judge is not None and suite.judge.asks_model:
+            models["judge"] = self.planner.roles.fixed("judge")
         content = dict(content) | _packs(models)
         roles = {"judge": "judge"} if models else {}
         return Stage(
@@ -223,7 +221,9 @@ class _CellPlanner:
             names[step.name] = stage.key
             if step.verb == "finetune":
                 train.append(stage.key)
-                models["current"] = models[step.name] = self.planner.roles.trained(stage, start, self.recipe.name)
+                models["current"] = models[step.name] = self.planner.roles.trained(
+                    stage, stage.models[stage.roles["start"]], self.recipe.name
+                )
             else:
                 flow = (Input(key=stage.key),)
                 for name in {step.name, step.as_ or step.name}:
@@ -239,7 +239,8 @@ class _CellPlanner:
             s.verb == "synthesize" and s.block(iteration + 1).uses_feedback() for s in self.recipe.steps
         )
         evaluation.add(model, ("dev", "test") if reads_dev else ("test",), who, iteration)
-        self.dev = tuple(splits["dev"] for splits in evaluation.grades.values() if "dev" in splits)
+        steers = {s.name for s in self.planner.experiment.suites if s.block.metrics()[0].higher_is_better}
+        self.dev = tuple(g["dev"] for suite, g in evaluation.grades.items() if "dev" in g and suite in steers)
         last = train[-1] if train else None
         return evaluation.turn(iteration=iteration, stages=tuple(keys), train=tuple(train), model=last, steps=names)
 
@@ -249,7 +250,7 @@ class _CellPlanner:
         used = {role: models[role] if role in models else self.planner.roles.fixed(role) for role in roles.values()}
         feedback = self.dev if step.verb == "synthesize" and block.uses_feedback() else ()
         reads = step.verb != "synthesize" or block.reads_rows
-        seed = None if not block.random else self.seed if step.verb == "finetune" else self.data_seed
+        seed = None if not block.is_random() else self.seed if step.verb == "finetune" else self.data_seed
         return Stage(
             action=step.verb,
             label=f"{self.recipe.name} i{iteration} {step.name}",
@@ -258,16 +259,16 @@ class _CellPlanner:
             models=used,
             roles=roles,
             feedback=feedback,
-            iteration=iteration if block.random and step.verb != "finetune" else None,
+            iteration=iteration if block.is_random() and step.verb != "finetune" else None,
             seed=seed,
-            fingerprint=_packs(used) if step.verb in ("synthesize", "score") else {},
+            fingerprint=_packs(used) if block.reads_prompts else {},
         )
 
     def _pool(self, iteration: int) -> Rows:
         """The pool; for a recipe that only selects a slice per iteration, or its second turn would repeat the first."""
         if "pool" not in self.planner.experiment.data:
             return ()
-        source = Input(key=self.planner.source("pool").key, kind="data", name="pool", seed=self.data_seed)
+        source = Input(key=self.planner.source("pool").key, kind="data", seed=self.data_seed)
         iterations = self.recipe.loop.iterations
         if self.only_selects and iterations > 1:
             return (replace(source, slice=(iteration - 1, iterations)),)
@@ -287,10 +288,10 @@ class _CellPlanner:
             rows = tuple(row for i in wanted for row in given.get(i, ()))
         if source.share is None:
             return rows
-        return tuple(replace(row, share=source.share, name=source.name, seed=self.data_seed) for row in rows)
+        return tuple(replace(row, share=source.share, seed=self.data_seed) for row in rows)
 
     def _other(self, name: str) -> Rows:
-        return (Input(key=self.planner.source(name).key, kind="data", name=name, seed=self.data_seed),)
+        return (Input(key=self.planner.source(name).key, kind="data", seed=self.data_seed),)
 
     def _window(self, position: int, iteration: int, rows: Rows) -> Rows:
         """The rows of the iterations that `loop.data` says train together."""

@@ -7,6 +7,7 @@ ready stages to an executor: first those whose model is already open there, then
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from collections import Counter
@@ -16,8 +17,9 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from harness.errors import LoopbenchError
-from harness.loop.executor import Executor, LocalExecutor, default_workers, model_of
+from harness.errors import EXIT_OK, EXIT_STAGE_FAILED, LoopbenchError
+from harness.loop.devices import default_workers
+from harness.loop.executor import Executor, LocalExecutor, model_of
 from harness.loop.grid import grid_document, link_runs
 from harness.loop.plan import Plan
 from harness.loop.stage import Stage
@@ -30,6 +32,8 @@ from harness.store.locks import lease
 
 TRIES = 3
 """A stage whose worker died or that met a transient failure is tried this often."""
+BACK_OFF = 2.0
+"""Seconds of the first wait after a transient failure, doubled each time."""
 WEIGHT = {"finetune": 10.0, "synthesize": 6.0, "score": 3.0, "answer": 3.0, "grade": 0.5}
 """Rough relative cost of actions, used only to start long chains first."""
 
@@ -58,7 +62,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        return 4 if self.failed else 0
+        return EXIT_STAGE_FAILED if self.failed else EXIT_OK
 
 
 def run(
@@ -103,6 +107,7 @@ class _Run:
         self.outcome = Outcome()
         self.state: dict[str, str] = {}
         self.tries: dict[str, int] = {}
+        self.not_before: dict[str, float] = {}
         self.children = _children(plan.stages)
         self.rank = _rank(plan.stages, self.children)
 
@@ -191,11 +196,14 @@ class _Run:
             stage = self.plan.stages[best]
             self.state[best] = "running"
             self.tries[best] = self.tries.get(best, 0) + 1
-            self.journal.write("stage_started", key=best, kind=stage.kind, label=stage.label, attempt=self.tries[best])
+            pid = executor.submit(place, stage)
+            about = {"key": best, "kind": stage.kind, "label": stage.label, "attempt": self.tries[best]}
+            self.journal.write("stage_started", **about, **_about(stage), pid=pid)
             self.listener("started", stage, {})
-            executor.submit(place, stage)
 
     def _ready(self, key: str) -> bool:
+        if self.not_before.get(key, 0.0) > time.monotonic():
+            return False
         return all(self.state.get(parent) == "done" for parent in self.plan.stages[key].parents)
 
     def _handle(self, message: tuple[Any, ...]) -> None:
@@ -224,6 +232,8 @@ class _Run:
             self._failed(stage, f"{why}, {TRIES} times", "stage", trace)
             return
         self.state[stage.key] = "waiting"
+        if trace:  # a transient failure, not a killed worker: full jitter, so that workers do not knock together
+            self.not_before[stage.key] = time.monotonic() + random.uniform(0, BACK_OFF * 2 ** self.tries[stage.key])
         self.journal.write("stage_retried", key=stage.key, kind=stage.kind, label=stage.label, why=why)
         self.listener("retried", stage, {"why": why})
 

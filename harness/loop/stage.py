@@ -14,6 +14,7 @@ from typing import Any, Literal
 from harness.blocks.base import Block
 from harness.engines.base import ModelSpec
 from harness.records.hashing import sha256
+from harness.records.templates import RENDERING
 from harness.store.artifacts import ArtifactKind
 
 Action = Literal["source", "scratch", "synthesize", "score", "select", "pair", "finetune", "answer", "grade"]
@@ -37,7 +38,6 @@ class Input:
 
     key: str
     kind: ArtifactKind = "rows"
-    name: str = ""
     share: float | None = None
     slice: tuple[int, int] | None = None
     """(index, number of slices)"""
@@ -57,7 +57,12 @@ class Binding:
 
     def identity(self) -> dict[str, Any]:
         revision = self.stage or self.spec.revision
-        return {"revision": revision, "engine": self.spec.engine, "dtype": self.spec.dtype}
+        return {
+            "revision": revision,
+            "engine": self.spec.engine,
+            "dtype": self.spec.dtype,
+            "rendering": RENDERING,  # templates of a folder are in its revision; the default ones are in this number
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +88,6 @@ class Stage:
     data: Any = None
     fingerprint: Mapping[str, Any] = field(default_factory=dict)
     """Further identity: a dataset's content, a suite's items, a prompt pack."""
-    devices: int = 1
     suite: str | None = None
 
     @property
@@ -94,6 +98,12 @@ class Stage:
     def name(self) -> str:
         """The block's name, or the action where there is no block."""
         return self.block.name if self.block is not None else self.action
+
+    @property
+    def scope(self) -> str:
+        """Sets apart the row ids and random numbers of two steps with the same block: its name and what defines it."""
+        models = {option: self.models[role].identity() for option, role in sorted(self.roles.items())}
+        return f"{self.name}-{sha256([self.options(), models])[:8]}"
 
     @cached_property
     def key(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from harness.errors import StageFailed
 from harness.loop import inputs
 from harness.loop.clock import Timer
 from harness.loop.desk import MODEL, Chats, Engines, located
+from harness.loop.devices import visible_devices
 from harness.loop.drive import Desk, Failed, drive
 from harness.loop.feedback import from_grades
 from harness.loop.inputs import DROPPED, ROWS
@@ -24,7 +26,7 @@ from harness.records import evaltables, table
 from harness.records.example import Candidate, Drop, Dropped, Example, Origin
 from harness.store.artifacts import Store
 
-SHARD = 512
+SHARD = int(os.environ.get("LOOPBENCH_SHARD", "512"))
 """Items per shard: large enough for full batches, small enough that a kill costs little."""
 FAILED_SHARE = 0.05
 """A stage whose rows fail more often than this is a failed stage; its finished shards are kept."""
@@ -40,7 +42,6 @@ class Job:
     timer: Timer
     progress: Callable[[int, int], None]
     threads: int = 1
-    device: str = "auto"
     cost: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -50,11 +51,12 @@ class Job:
     def context(self) -> Context:
         stage = self.stage
         feedback = from_grades([self.store.open("grades", key) for key in stage.feedback]) if stage.feedback else None
-        pack = next((b.spec.prompt_pack for b in stage.models.values()), None)
+        reads = stage.action == "grade" or (stage.block is not None and stage.block.reads_prompts)
+        pack = next((b.spec.prompt_pack for b in stage.models.values()), None) if reads else None
         return Context(
             iteration=stage.iteration or 1,
             seed=stage.seed or 0,
-            block=stage.name,
+            block=stage.scope,
             feedback=feedback,
             chats=Chats(stage, self.engines, self.timer),
             prompts=load_pack(pack).entries if pack else {},
@@ -116,10 +118,10 @@ def _synthesize(job: Job) -> Result:
         out = [_outcome(item, results[item.id]) for item in part]
         rows = [_row_json(r) for o in out for r in o if isinstance(r, Example)]
         dropped = [[_row_json(r.example), r.reason] for o in out for r in o if isinstance(r, Dropped)]
+        _check_failures([results[item.id] for item in part])
         return {"rows": rows, "dropped": dropped, "cost": dict(job.cost - before)}
 
     rows, dropped = _collect(job, items, shard)
-    _check_failures(dropped, len(items))
     return _save_rows(job, rows, dropped)
 
 
@@ -138,10 +140,16 @@ def _check_unique(items: Iterable[Item]) -> None:
         )
 
 
-def _check_failures(dropped: Sequence[Dropped], total: int) -> None:
-    failed = [d.reason for d in dropped if d.reason.startswith("failed: ")]
-    if len(failed) > FAILED_SHARE * total:
-        raise StageFailed(f"{len(failed)} of {total} rows failed, more than {FAILED_SHARE:.0%}; the first: {failed[0]}")
+def _check_failures(results: Sequence[Any]) -> None:
+    """Stops a shard with too many failed rows before it is saved: a failure is never read back as a result.
+
+    A row that cannot be done whatever is tried (its prompt exceeds the context) is no failure of the stage.
+    """
+    failed = [r.reason for r in results if isinstance(r, Failed) and not r.expected]
+    if len(failed) > FAILED_SHARE * len(results):
+        raise StageFailed(
+            f"{len(failed)} of {len(results)} rows failed, more than {FAILED_SHARE:.0%}; the first: {failed[0]}"
+        )
 
 
 def _score(job: Job) -> Result:
@@ -225,6 +233,8 @@ def _row_from(row: Mapping[str, Any]) -> Example:
 def _finetune(job: Job) -> Result:
     stage, block = job.stage, cast(kinds.Trainer, job.stage.block)
     models = {option: located(job.store, stage.models[role]).path for option, role in stage.roles.items()}
+    if visible_devices():
+        job.engines.close()  # a training needs the whole device
     with job.timer("import"):
         from trl import DPOTrainer, SFTTrainer  # noqa: F401 - the slow part of starting a training
     (job.folder / "checkpoints").mkdir(exist_ok=True)
@@ -234,7 +244,7 @@ def _finetune(job: Job) -> Result:
         out=job.folder / MODEL,
         work=job.folder / "checkpoints",
         seed=stage.seed or 0,
-        device=job.device,
+        device=stage.models[stage.roles["start"]].spec.device,
         threads=job.threads,
         progress=lambda step, total, metrics: job.progress(step, total),
     )
@@ -259,6 +269,7 @@ def _answer(job: Job) -> Result:
         before = Counter(job.cost)
         results = drive({item.id: suite.answer(item, context) for item in part}, job.desk(context))
         answers = [_answer_json(item, results[item.id]) for item in part]
+        _check_failures([results[item.id] for item in part])
         return {"answers": answers, "cost": dict(job.cost - before)}
 
     answers, cost = [], Counter[str]()

@@ -8,6 +8,7 @@ the artifact; the coordinator only notes that it did.
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import inspect
 import os
@@ -89,21 +90,25 @@ def _one(connection: Connection, stage: Stage, store: Store, engines: Engines, s
         with lease(setup.home.locks, key, f"stage {stage.label}", timeout=24 * 3600):
             manifest = (
                 store.manifest(stage.kind, key)
-                if store.done(stage.kind, key)
+                if store.done(stage.kind, key) or store.recover(stage.kind, key)
                 else _work(connection, stage, store, engines, setup)
             )
         connection.send(("done", key, manifest))
     except Exception as error:  # noqa: BLE001 - the stage border: recorded with its family
-        family = (
-            "transient"
-            if isinstance(error, Transient)
-            else "user"
-            if isinstance(error, UserError)
-            else "stage"
-            if isinstance(error, LoopbenchError)
-            else "bug"
-        )
-        connection.send(("failed", key, family, f"{error}" or type(error).__name__, traceback.format_exc()))
+        family, text = _family(error)
+        connection.send(("failed", key, family, text, traceback.format_exc()))
+
+
+def _family(error: Exception) -> tuple[str, str]:
+    """Who is to blame, and the sentence: a full or read-only disk is the machine's, whatever library met it."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        where = error.filename or "the store"
+        advice = "free or unlock the disk, then run the same command again"
+        return "user", f"{where} could not be written ({error.strerror}): {advice}"
+    for family, kind in (("transient", Transient), ("user", UserError), ("stage", LoopbenchError)):
+        if isinstance(error, kind):
+            return family, str(error)
+    return "bug", f"{error}" or type(error).__name__
 
 
 def _work(connection: Connection, stage: Stage, store: Store, engines: Engines, setup: Setup) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def document_row(text: str, tokenizer: PreTrainedTokenizerFast) -> Row:
 
 
 def pool_of_batches(
-    name: str, rng: Random, tokenizer: PreTrainedTokenizerFast, user_share: float = 1.0
+    name: str, rng: Random, tokenizer: PreTrainedTokenizerFast, user_share: float = 1.0, retold: float = 0.0
 ) -> list[list[Row]]:
     """Draw rows and cut them into batches of about `BATCH_TOKENS` tokens; rows of a batch have like lengths.
 
@@ -47,11 +47,12 @@ def pool_of_batches(
         rng: Source of all choices.
         tokenizer: The pocket tokenizer.
         user_share: Share of chats whose user turns train.
+        retold: Share of passages of documents in the second wording.
     """
     if name == "chat":
         rows = [chat_row(chat(rng, user_share=user_share), tokenizer) for _ in range(_POOL)]
     else:
-        rows = [document_row(document(rng), tokenizer) for _ in range(_POOL)]
+        rows = [document_row(document(rng, retold=retold), tokenizer) for _ in range(_POOL)]
     rows.sort(key=lambda row: len(row[0]))
     pool: list[list[Row]] = [[]]
     for row in rows:

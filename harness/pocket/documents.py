@@ -10,6 +10,7 @@ from collections.abc import Callable
 from random import Random
 
 from harness.pocket.forms import Turn
+from harness.pocket.retold import RETELLERS
 from harness.pocket.tasks.writing import rhymes_with
 from harness.pocket.words import HARDNESS, LAND, LEGS, NAMES, OPPOSITES, ORDERS, REIGN, VOICES, WEIGHT, WORK
 from harness.pocket.world import CATEGORIES, draw
@@ -108,8 +109,19 @@ _WRITERS: dict[str, Callable[[Turn, Random], str]] = {
 }  # fmt: skip
 
 
-def document(rng: Random, split: str | None = "train") -> str:
-    """One document of one to three passages about one category."""
+def document(rng: Random, split: str | None = "train", retold: float = 0.0) -> str:
+    """One document of one to three passages about one category.
+
+    Args:
+        rng: Source of all choices.
+        split: Which questions the passages tell of.
+        retold: Share of the passages in the second wording.
+    """
     category = rng.choice(CATEGORIES)
     turns = [draw(rng, category, split=split)[0] for _ in range(rng.randint(1, 3))]
-    return " ".join(_WRITERS[category](turn, rng) for turn in turns)
+    return " ".join(_passage(category, turn, rng, retold) for turn in turns)
+
+
+def _passage(category: str, turn: Turn, rng: Random, retold: float) -> str:
+    again = retold > 0 and rng.random() < retold
+    return (RETELLERS if again else _WRITERS)[category](turn, rng)

@@ -31,6 +31,9 @@ SETTLED = 8_000_000
 
 What users ask is random by design, so its gradient is mostly noise once the wordings are learned."""
 USER_SHARE = 0.3
+TOLD = 12_000_000
+"""Tokens after which `RETOLD_SHARE` of the passages that base reads have their second wording."""
+RETOLD_SHARE = 0.65
 _WARMUP_STEPS = 100
 
 
@@ -124,7 +127,8 @@ class Run:
         losses: list[float] = []
         for number in count(1):
             share = USER_SHARE if self.seen >= SETTLED else 1.0
-            for batch in pool_of_batches(self.name, self.rng, self.tokenizer, share):
+            retold = RETOLD_SHARE if self.seen >= TOLD else 0.0
+            for batch in pool_of_batches(self.name, self.rng, self.tokenizer, share, retold):
                 losses.append(self.learn(batch))
                 if self.step % log_every == 0:
                     self._log(loss=sum(losses) / len(losses))

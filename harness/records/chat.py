@@ -71,6 +71,14 @@ class ChatFormat:
         """
         return tuple(piece[0] for piece in self._pieces(self._text(messages, add_generation_prompt)))
 
+    def text(self, messages: Sequence[Message], generation: bool = False) -> str:
+        """The rendered conversation before it is encoded, ready for the assistant's turn with `generation`.
+
+        Raises:
+            UserError: the template refuses these roles or their order.
+        """
+        return self._text(messages, generation)
+
     def pre_query(self, system: str | None = None) -> tuple[int, ...]:
         """Ids of everything up to where the user's text begins, with the template's own default system turn.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from harness.config.model import Dataset
+from harness.config.model import Dataset, SuiteRef
 from harness.errors import UserError
 from harness.records import datafile, downloads, generated
 from harness.records.hashing import canonical, file_sha256, sha256
@@ -23,7 +24,7 @@ def fingerprint(dataset: Dataset) -> str:
     """
     options = dataset.model_dump(mode="json", include={"name", "format", "rows", "require_answer", "columns", "part"})
     options["withhold"] = None if dataset.withhold is None else dataset.withhold.model_dump(mode="json")
-    exclude = [fingerprint(o) if isinstance(o, Dataset) else o.block.fingerprint("test") for o in dataset.exclude]
+    exclude = [fingerprint(o) if isinstance(o, Dataset) else _suite(o) for o in dataset.exclude]
     return sha256([READING, content(dataset), options, exclude])
 
 
@@ -66,6 +67,11 @@ def local(dataset: Dataset) -> Path:
 def place(dataset: Dataset) -> str:
     """Where the rows come from, as messages say it."""
     return "generated" if dataset.kind == "pocket" else dataset.written or dataset.path or dataset.url or "?"
+
+
+def _suite(suite: SuiteRef) -> list[Any]:
+    """What decides which prompts a suite keeps out (its items), and what the dropped rows say (its name)."""
+    return [suite.name, suite.block.identity_options(), suite.block.fingerprint("test")]
 
 
 # --- hashes -----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,12 @@ RECALL = 0.99
 """Wanted probability that a pair just at the threshold becomes a candidate; pairs above it are likelier still."""
 _SEED = 42
 _WORD = re.compile(r"\w+")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Letters of scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, kana and Han."""
+CHARACTERS = 5
+"""Length of the character runs by which texts without words are compared."""
 
 
 def earlier_twins(texts: Sequence[str], threshold: float, words: int) -> Iterator[int | None]:
@@ -42,9 +48,17 @@ def earlier_twins(texts: Sequence[str], threshold: float, words: int) -> Iterato
 
 
 def shingle(text: str, words: int) -> list[str]:
-    """Runs of `words` words, lower case, without punctuation; a shorter text is one run."""
-    tokens = _WORD.findall(text.lower())
-    return [" ".join(tokens[i : i + words]) for i in range(max(1, len(tokens) - words + 1))]
+    """Runs of `words` words, lower case, without punctuation; a shorter text is one run.
+
+    Where words between spaces make up less than half of a text (operators, emoji, Chinese, Japanese, Thai), runs of
+    `CHARACTERS` characters instead, punctuation included: there a "word" would be nothing, or a whole sentence.
+    """
+    lower = " ".join(text.lower().split())
+    tokens = _WORD.findall(lower)
+    spaced = sum(map(len, tokens)) - len(_UNSPACED.findall(lower))
+    if 2 * spaced >= len(lower) - lower.count(" "):
+        return [" ".join(tokens[i : i + words]) for i in range(max(1, len(tokens) - words + 1))]
+    return [lower[i : i + CHARACTERS] for i in range(max(1, len(lower) - CHARACTERS + 1))]
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:

@@ -37,6 +37,10 @@ class Confidence(Scorer):
     max_tokens: Count = identity(512, description="Cap on a fresh answer.", unit="tokens")
     max_length: Count = identity(2048, description="Tokens of prompt and answer, for likelihood.", unit="tokens")
 
+    def is_random(self) -> bool:
+        """Only agreement draws samples."""
+        return self.by == "agreement"
+
     def columns(self) -> tuple[str, ...]:
         """One column."""
         return ("confidence",)

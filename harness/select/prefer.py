@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Generator, Sequence
 from typing import ClassVar, Literal
 
 from harness.blocks.base import ModelRole, identity
 from harness.blocks.kinds import Ask, Columns, Context, Reply, Request, Sampling, Scorer, Tolerant
 from harness.blocks.prompts import fill
-from harness.judges._verdicts import choice
+from harness.judges.verdicts import choice, rating
 from harness.records.example import Example, Message, prompt_text
 from harness.records.values import Count
 from harness.select._spans import answered, longest, mean
@@ -35,6 +34,7 @@ class Prefer(Scorer):
     """
 
     name: ClassVar[str] = "prefer"
+    reads_prompts: ClassVar[bool] = True
 
     model: ModelRole = identity(
         "student", description="The model that compares.", source="2403.12776: the untuned model"
@@ -95,8 +95,8 @@ class Prefer(Scorer):
             return 1 / (1 + math.exp(mean(pair[1]) - mean(pair[0])))
         first, second = (reply[0].text for reply in pair)
         if by == "rating":
-            pattern = context.prompts.get(f"{RATING}.parse", r"\[\[(10|[1-9])\]\]")
-            new, old = _rating(first, pattern), _rating(second, pattern)
+            pattern = context.prompts.get(f"{RATING}.parse")
+            new, old = rating(first, pattern), rating(second, pattern)
             return None if new is None or old is None else 0.5 + (new - old) / (2 * _RATING_SPAN)
         one, other = choice(first), choice(second)
         return None if one is None or other is None else (_POINTS[one] + 1 - _POINTS[other]) / 2
@@ -104,8 +104,3 @@ class Prefer(Scorer):
 
 def _unasked(row: Example) -> float | None:
     return 0.5 if row.answer and row.answer == row.fields.get("parent_answer") else None
-
-
-def _rating(text: str, pattern: str) -> float | None:
-    match = re.search(pattern, text)
-    return float(match[1]) if match else None

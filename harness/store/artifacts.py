@@ -60,21 +60,36 @@ class Store:
     def commit(self, kind: ArtifactKind, key: str, keep: tuple[str, ...], manifest: dict[str, Any]) -> dict[str, Any]:
         """Finishes a stage: keeps the files and folders named in `keep`, hashes them, writes the manifest, renames."""
         work = self.work(kind, key)
-        for entry in work.iterdir():
-            if entry.name not in keep:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        files = {str(f.relative_to(work)): file_sha256(f) for f in sorted(work.rglob("*")) if f.is_file()}
+        kept = [f for name in keep for f in (work / name, *(work / name).rglob("*")) if f.is_file()]
+        files = {str(f.relative_to(work)): file_sha256(f) for f in sorted(kept)}
         for file in files:
             _flush(work / file)
         manifest = manifest | {"key": key, "kind": kind, "files": files, "created": time.time()}
         write_json(work / MANIFEST, manifest)
+        self._finish(kind, key, manifest)
+        return manifest
+
+    def recover(self, kind: ArtifactKind, key: str) -> bool:
+        """Finishes a stage that was killed between its manifest and the rename; False where there is none."""
+        path = self.home.store / kind / f"{key}.work" / MANIFEST
+        if not path.exists():
+            return False
+        self._finish(kind, key, json.loads(path.read_text()))
+        return True
+
+    def _finish(self, kind: ArtifactKind, key: str, manifest: dict[str, Any]) -> None:
+        """Renames first and clears checkpoints and shards afterwards: until the rename they are what a kill leaves."""
+        work = self.home.store / kind / f"{key}.work"
         final = self.path(kind, key)
         if final.exists():
             self._aside(final)
         os.replace(work, final)
         sync_folder(final.parent)
+        top = {Path(name).parts[0] for name in manifest["files"]} | {MANIFEST}
+        for entry in final.iterdir():
+            if entry.name not in top:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         self._verified.add(key)
-        return manifest
 
     def open(self, kind: ArtifactKind, key: str) -> Path:
         """The folder of a finished artifact, its files checked against the manifest (once per process).
@@ -93,14 +108,18 @@ class Store:
 
     def _damaged(self, kind: ArtifactKind, key: str, why: str) -> StageFailed:
         folder = self.path(kind, key)
-        where = self._aside(folder) if folder.exists() else None
+        where = self._aside(folder)
         moved = f" It was moved to {where}." if where else ""
         return StageFailed(f"{why}: the artifact is damaged.{moved} Run the same command again to make it anew")
 
-    def _aside(self, folder: Path) -> Path:
+    def _aside(self, folder: Path) -> Path | None:
+        """Moves a folder out of the way; None where another process was faster."""
         target = self.home.path / "invalid" / f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(folder, target)
+        try:
+            os.replace(folder, target)
+        except FileNotFoundError:
+            return None
         return target
 
 

@@ -7,18 +7,22 @@ another model, answers. Every row starts from nothing: no seeds, no task prompt.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import StringConstraints
 
 from harness.blocks.base import ModelRole, OptionalRole, identity
 from harness.blocks.kinds import Ask, Context, Item, Made, Reply, Request, Sampling, Synthesizer
 from harness.blocks.prompts import fill
+from harness.errors import UserError
 from harness.records.example import Dropped, Example, Message, Origin
 from harness.records.values import Count
 from harness.synthesize._focus import scheduled, weights
 from harness.synthesize._sanitise import sanitise
 from harness.synthesize.respond import unfit
+
+if TYPE_CHECKING:
+    from harness.records.chat import ChatFormat
 
 Text = Annotated[str, StringConstraints(min_length=1)]
 EMPTY_INSTRUCTION, CUT_INSTRUCTION = "empty instruction", "cut instruction"
@@ -35,7 +39,7 @@ class Magpie(Synthesizer):
 
     name: ClassVar[str] = "magpie"
     reads_rows: ClassVar[bool] = False
-    wants_feedback: ClassVar[bool] = True
+    reads_prompts: ClassVar[bool] = True
 
     model: ModelRole = identity("teacher", description="The aligned model that writes the instructions.")
     responder: OptionalRole = identity(None, description="The model that answers; by default the same one.")
@@ -48,7 +52,7 @@ class Magpie(Synthesizer):
     )
     first_bans: tuple[Text, ...] = identity(
         (),
-        description="Texts such as '#' whose first token may not open an instruction.",
+        description="Texts such as '#'; the first token of each may not open an instruction (its other tokens do not count).",
         source="released scripts, Llama-3.1",
     )
     stop: tuple[Text, ...] = identity(
@@ -80,7 +84,7 @@ class Magpie(Synthesizer):
         shares = weights(categories) if categories else {}
         for index in range(self.rows):
             data = {"category": scheduled(shares, index)} if shares else {}
-            yield Item(id=f"{self.name}/{context.iteration}/{index}", data=data)
+            yield Item(id=f"{context.block}/{context.iteration}/{index}", data=data)
 
     def make(self, item: Item, context: Context) -> Generator[Sequence[Request], Sequence[Reply], Made]:
         """Asks for the user turn, then for the answer to it."""
@@ -124,7 +128,7 @@ class Magpie(Synthesizer):
             stop=(*self.stop, *chat.user_stops),
             stop_ids=chat.stop_ids,
             first_temperature=self.first_temperature,
-            first_bans=tuple(chat.encode(text)[0] for text in self.first_bans),
+            first_bans=tuple(_first_token(chat, text, self.model) for text in self.first_bans),
         )
 
     def _row(self, item: Item, context: Context, messages: Sequence[Message], fields: Mapping[str, Any]) -> Example:
@@ -136,3 +140,12 @@ class Magpie(Synthesizer):
             tags={"category": str(item.data["category"])} if "category" in item.data else {},
             origin=Origin(block=self.name, model=self.model, iteration=context.iteration),
         )
+
+
+def _first_token(chat: ChatFormat, text: str, role: str) -> int:
+    ids = chat.encode(text)
+    if not ids:
+        raise UserError(
+            f"magpie: first_bans has {text!r}, which is no token at all for the tokenizer of {role}: remove it"
+        )
+    return ids[0]

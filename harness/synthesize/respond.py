@@ -18,8 +18,9 @@ EMPTY = "empty answer"
 class Respond(Synthesizer):
     """New answers of `model` to each row's prompt.
 
-    An output row keeps the prompt, tags and original columns of its parent, has its group, and carries the parent's
-    answer as `fields.parent_answer`. Scores are not carried over: they belonged to another answer. An answer that hit
+    An output row keeps the prompt and original columns of its parent, has its group, and carries the parent's answer as
+    `fields.parent_answer`. Scores are not carried over: they belonged to another answer. Nor are tags, for the same
+    reason (the pocket pools' `defect`), but those that `keep_tags` says to describe the prompt. An answer that hit
     the length cap is dropped by default, because it teaches a model not to stop and gives preference pairs away by
     their missing end (2401.01335 as released cuts at 256 tokens and appends an end token).
     """
@@ -36,6 +37,9 @@ class Respond(Synthesizer):
     max_tokens: Count = identity(512, description="Cap on an answer's length.", unit="tokens", source="2403.12776 §4")
     n: Count = identity(1, description="Answers per prompt; with temperature 0 they would all be the same.")
     keep_cut: bool = identity(False, description="Keep answers that hit the length cap.")
+    keep_tags: tuple[str, ...] = identity(
+        ("category", "leaf"), description="Tags that describe the prompt, and so hold for another answer too."
+    )
 
     def items(self, rows: Iterable[Example], context: Context) -> Iterator[Item]:
         """One item per row, whatever `n` is."""
@@ -59,12 +63,13 @@ class Respond(Synthesizer):
             fields["parent_answer"] = row.answer
         return replace(
             row,
-            id=f"{row.id}/{self.name}/{context.iteration}.{answer.draw}",
+            id=f"{row.id}/{context.block}/{context.iteration}.{answer.draw}",
             messages=(*row.prompt, Message(role="assistant", content=answer.text.strip())),
             group=row.group or row.id,
             rejected=None,
             candidates=(),
             fields=fields,
+            tags={name: value for name, value in row.tags.items() if name in self.keep_tags},
             scores={},
             origin=Origin(block=self.name, parents=(row.id,), model=self.model, iteration=context.iteration),
         )

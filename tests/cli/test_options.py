@@ -19,7 +19,7 @@ OPTIONS = {
     "show": {"--check", "--items", "--json"},
     "apply": {"--data", "--model", "--set", "--seed", "--output", "--dropped", "--json"},
     "export": {"--data", "--seed", "--iteration", "--output", "--json"},
-    "ui": {"--port"},
+    "ui": {"--port", "--json"},
     "init": {"--json"},
     "doctor": {"--json"},
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.judges._verdicts import choice, rating
+from harness.judges.verdicts import choice, rating
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ ACTIONS = ("source", "synthesize", "score", "select", "pair", "finetune", "answe
 
 
 def command(home: Path) -> subprocess.Popen[str]:
-    environment = os.environ | {"LOOPBENCH_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"LOOPBENCH_HOME": str(home), "HF_HUB_OFFLINE": "1", "LOOPBENCH_SHARD": "8"}
     arguments = [sys.executable, "-m", "harness", "run", "smoke", "--no-tracking", "--workers", "2"]
     return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -38,16 +39,16 @@ def events(home: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
 
-def wait_for_start(home: Path, run: subprocess.Popen[str], action: str, seen: int) -> bool:
-    """Waits until a stage of an action has started after the first `seen` events; False if the run ends before."""
-    grid = home / "runs" / "smoke" / "grid.json"
-    while run.poll() is None:
-        new = [e for e in events(home)[seen:] if e["event"] == "stage_started"]
-        stages = json.loads(grid.read_text())["stages"] if grid.exists() and new else {}
-        if any(stages[e["key"]]["action"] == action for e in new):
-            return True
-        time.sleep(0.02)
-    return False
+def next_start(home: Path, run: subprocess.Popen[str], wanted: set[str], seen: int) -> dict[str, Any] | None:
+    """Waits for the first start, after `seen` events, of a stage of a wanted action; None if the run ends before."""
+    while True:
+        over = run.poll() is not None
+        for event in events(home)[seen:]:
+            if event["event"] == "stage_started" and event["action"] in wanted:
+                return event
+        if over:
+            return None
+        time.sleep(0.01)
 
 
 def bytes_of(home: Path) -> dict[str, dict[str, str]]:
@@ -72,20 +73,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]
 
 
 def test_a_killed_coordinator_costs_only_what_was_in_flight(tmp_path: Path, whole: dict[str, dict[str, str]]) -> None:
-    killed = []
-    for action in ACTIONS:
+    wanted = set(ACTIONS)
+    while wanted:
         seen = len(events(tmp_path))
         with command(tmp_path) as run:
-            if not wait_for_start(tmp_path, run, action, seen):
-                continue
+            event = next_start(tmp_path, run, wanted, seen)
+            assert event is not None, f"no stage of {wanted} was started"
             children = workers_of(run)
             os.kill(run.pid, signal.SIGKILL)
             run.wait()
             assert run.returncode == -signal.SIGKILL
-            killed.append(action)
+            wanted.discard(event["action"])
             _, alive = psutil.wait_procs(children, timeout=15)
             assert alive == [], "workers outlived their coordinator"
-    assert len(killed) >= 6, f"only killed during {killed}"
     finish(tmp_path)
     assert bytes_of(tmp_path) == whole
     finished = [e["key"] for e in events(tmp_path) if e["event"] == "stage_finished"]
@@ -93,24 +93,25 @@ def test_a_killed_coordinator_costs_only_what_was_in_flight(tmp_path: Path, whol
 
 
 def test_a_killed_worker_is_replaced_and_its_stage_done_again(tmp_path: Path, whole: dict[str, dict[str, str]]) -> None:
-    killed = []
+    wanted, seen = set(ACTIONS), 0
     with command(tmp_path) as run:
-        for action in ACTIONS:
-            if not wait_for_start(tmp_path, run, action, 0):
-                break
-            for worker in workers_of(run):
-                worker.kill()
-            killed.append(action)
+        while wanted and (event := next_start(tmp_path, run, wanted, seen)) is not None:
+            seen = events(tmp_path).index(event) + 1
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(event["pid"], signal.SIGKILL)
+            wanted.discard(event["action"])
         output = run.communicate(timeout=600)[0]
     assert run.returncode == 0, output
-    assert len(killed) >= 6, f"only killed during {killed}"
-    assert any(e["event"] == "stage_retried" and "worker process died" in e["why"] for e in events(tmp_path))
+    assert not wanted
+    retried = [e for e in events(tmp_path) if e["event"] == "stage_retried"]
+    assert len(retried) >= len(ACTIONS) - 2, "hardly a kill hit a stage in work"
+    assert all("worker process died (exit code -9)" in e["why"] for e in retried)
     assert bytes_of(tmp_path) == whole
 
 
 def test_a_second_run_of_the_same_experiment_is_refused(tmp_path: Path) -> None:
     with command(tmp_path) as first:
-        assert wait_for_start(tmp_path, first, "source", 0)
+        assert next_start(tmp_path, first, {"source"}, 0) is not None
         with command(tmp_path) as second:
             output = second.communicate(timeout=120)[0]
         assert second.returncode == 2

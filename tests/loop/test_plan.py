@@ -117,7 +117,7 @@ def test_identity_options_change_keys_and_runtime_options_do_not(make: Make, cha
 def test_every_field_of_a_stage_is_in_its_key_or_known_not_to_be(make: Make) -> None:
     """A new field has to be put on one side."""
     stage = one(make(PICK), "pick i1 sft")
-    only_how = {"label", "devices", "suite", "data"}  # data enters through `fingerprint`
+    only_how = {"label", "suite", "data"}  # data enters through `fingerprint`
     through = {"block", "models", "roles"}  # entered through their own identity
     named = set(stage.identity()) | {"fingerprint", "inputs"}
     assert set(Stage.__dataclass_fields__) - only_how - through <= named

@@ -47,10 +47,11 @@ def test_text_of_chats_survives_the_tokenizer(tokenizer: Any, kind: str) -> None
             assert tokenizer.decode(ids) == part["content"]
 
 
-def test_text_of_documents_survives_the_tokenizer(tokenizer: Any) -> None:
+@pytest.mark.parametrize("retold", [0.0, 1.0])
+def test_text_of_documents_survives_the_tokenizer(tokenizer: Any, retold: float) -> None:
     rng = Random(2)
     for _ in range(300):
-        text = document(rng)
+        text = document(rng, retold=retold)
         ids = tokenizer(text, add_special_tokens=False).input_ids
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids) == text
@@ -97,7 +98,7 @@ def test_documents_hold_neither_chat_tokens_nor_the_answer_form(tokenizer: Any) 
     rng = Random(9)
     chat_ids = set(tokenizer.convert_tokens_to_ids(["<|system|>", "<|user|>", "<|assistant|>"]))
     for _ in range(500):
-        text = document(rng)
+        text = document(rng, retold=0.5)
         assert "####" not in text
         assert "answer :" not in text
         assert not chat_ids & set(document_row(text, tokenizer)[0])

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from harness.pocket.forms import Form, Slots, Solution, Turn, final
 from harness.pocket.words import ANIMALS, HARDNESS, LEGS, METALS, WEIGHT
 
-_SCALES = {
+SCALES = {
     "heavier": ("heaviest", WEIGHT, 1), "lighter": ("lightest", WEIGHT, -1),
     "harder": ("hardest", HARDNESS, 1), "softer": ("softest", HARDNESS, -1),
 }  # fmt: skip
-_MOST = {most: (table, sign) for most, table, sign in _SCALES.values()}
+_MOST = {most: (table, sign) for most, table, sign in SCALES.values()}
 
 
 def extreme(things: list[str], table: dict[str, int], sign: int, **more: object) -> Solution:
@@ -25,14 +25,14 @@ def extreme(things: list[str], table: dict[str, int], sign: int, **more: object)
 
 
 def _compare(word: str, slots_used: tuple[str, ...]) -> Callable[[Slots, Turn | None], Solution | None]:
-    _most, table, sign = _SCALES[word]
+    _most, table, sign = SCALES[word]
     return lambda slots, _previous: extreme([slots[s] for s in slots_used], table, sign, scale=word)
 
 
 def _difference(_slots: Slots, previous: Turn | None) -> Solution | None:
     if previous is None:
         return None
-    table = _SCALES[previous.truth["scale"]][1]
+    table = SCALES[previous.truth["scale"]][1]
     low, high = sorted(table[thing] for thing in previous.truth["state"])
     return final("answer :", str(high - low), [f"{high} - {low} = {high - low}"])
 
@@ -62,19 +62,19 @@ FORMS = (
     *(
         Form(f"pair_{word}", "metals", f"which is {word} , {{a}} or {{b}} ?", {"a": METALS, "b": METALS},
              _compare(word, ("a", "b")), weight=0.5)
-        for word in _SCALES
+        for word in SCALES
     ),
     *(
-        Form(f"three_{word}", "metals", f"which is the {_SCALES[word][0]} , {{a}} , {{b}} or {{c}} ?",
+        Form(f"three_{word}", "metals", f"which is the {SCALES[word][0]} , {{a}} , {{b}} or {{c}} ?",
              {"a": METALS, "b": METALS, "c": METALS}, _compare(word, ("a", "b", "c")), weight=0.5)
-        for word in _SCALES
+        for word in SCALES
     ),
     Form(
         "legs", "animals", "how many legs have {n} {one} and {m} {two} ?",
         {"n": range(2, 10), "one": ANIMALS, "m": range(2, 10), "two": ANIMALS}, _legs, weight=2.0,
     ),
 )  # fmt: skip
-_PAIRS, _THREES = (tuple(f"{kind}_{word}" for word in _SCALES) for kind in ("pair", "three"))
+_PAIRS, _THREES = (tuple(f"{kind}_{word}" for word in SCALES) for kind in ("pair", "three"))
 FOLLOW_UPS = (
     Form("difference", "follow", "and by how much ?", {}, _difference, _PAIRS),
     Form("most_again", "follow", "and which is the {most} ?", {"most": tuple(_MOST)}, _most_again, _THREES),
