@@ -42,6 +42,8 @@ class Written:
     metric: Metric = field(default_factory=lambda: Metric(name="accuracy", binary=True))
     step_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dtype: Mapping[str, str] = field(default_factory=dict)
+    scale: tuple[float, float] = (0.0, 1.0)
+    """Values of a wrong and a right answer."""
 
 
 def write(home: Path, spec: Written) -> None:
@@ -177,7 +179,7 @@ class _Writer:
 
 
 def _grade(item: str, spec: Written, right: bool, lost: bool) -> Grade:
-    value = None if lost else float(right)
+    value = None if lost else spec.scale[bool(right)]
     missing = "no score in the verdict" if lost else None
     return Grade(id=item, item=item, cluster="", category="math", values={spec.metric.name: value}, missing=missing)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,7 +115,11 @@ def _with_verdicts(
         judged = tuple(
             _judged(arm, adjusted.get((s, a)), suite.higher_is_better, seconds) for a, arm in enumerate(suite.arms)
         )
-        results.append(replace(suite, arms=judged, groups=_groups(suite, judged, arms[s], base)))
+        groups, others = _groups(suite, judged, arms[s], base)
+        rule = (
+            f"pairs with {base} as in p Holm; the {others} others by a Holm correction of their own" if others else ""
+        )
+        results.append(replace(suite, arms=judged, groups=groups, groups_rule=rule))
     return tuple(results), len(found)
 
 
@@ -139,14 +144,15 @@ def _judged(arm: ArmResult, p: float | None, higher: bool, base_seconds: float |
 
 def _groups(
     suite: SuiteResult, judged: tuple[ArmResult, ...], arms: Mapping[str, Arm], base: str
-) -> tuple[tuple[str, ...], ...]:
-    """Ties. Pairs with the baseline go by the verdicts, the others by Holm over those other pairs."""
+) -> tuple[tuple[tuple[str, ...], ...], int]:
+    """Ties, and how many pairs are without the baseline: these go by Holm over themselves, the rest by the verdicts."""
     ranked = [arm.recipe for arm in judged if arm.score is not None]
     runs = [arm.difference.runs for arm in judged if arm.difference is not None]
     if len(ranked) < 2 or not runs or min(runs) < MIN_RUNS:
-        return ()
+        return (), 0
     apart = {frozenset((arm.recipe, base)) for arm in judged if arm.verdict in (BETTER, WORSE)}
-    return tie_groups(ranked, apart | separable_pairs([arms[n] for n in ranked if n != base], suite.unit))
+    others = [arms[name] for name in ranked if name != base]
+    return tie_groups(ranked, apart | separable_pairs(others, suite.bounds)), comb(len(others), 2)
 
 
 def _comparison(

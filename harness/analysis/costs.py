@@ -115,6 +115,11 @@ def overrides(grid: Grid) -> dict[str, dict[str, Any]]:
 
 def failed_stages(grid: Grid, events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Stages whose last word in the journal was a failure: label to reason."""
+    return {str(grid.stages[key]["label"]): why for key, why in failures(events).items() if key in grid.stages}
+
+
+def failures(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Stage key to reason, for every stage whose last word in the journal was a failure."""
     failed: dict[str, str] = {}
     for event in events:
         key = event.get("key")
@@ -122,4 +127,4 @@ def failed_stages(grid: Grid, events: Iterable[Mapping[str, Any]]) -> dict[str, 
             failed[str(key)] = str(event.get("why", "failed"))
         elif event["event"] in ("stage_started", "stage_finished"):
             failed.pop(str(key), None)
-    return {str(grid.stages[key]["label"]): why for key, why in failed.items() if key in grid.stages}
+    return failed

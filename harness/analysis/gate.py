@@ -191,8 +191,8 @@ def _check(
         return Check(**about, status="cannot tell", reason=reason or "nothing was measured")
     theirs_arm = theirs.metrics[metric.name]
     try:
-        found, _ = arm_difference(
-            aligned(mine.metrics[metric.name], theirs_arm.ids, "the baseline"), theirs_arm, metric.unit
+        found = arm_difference(
+            aligned(mine.metrics[metric.name], theirs_arm.ids, "the baseline"), theirs_arm, metric.bounds
         )
     except CannotTell as error:
         return Check(**about, status="cannot tell", reason=str(error))
@@ -207,7 +207,8 @@ def _check(
         value, low, high = -value, -high, -low
     status = non_inferior(value, low, high, margin)
     why = "the interval reaches to both sides of the margin" if status == "cannot tell" else ""
-    return Check(**about, status=status, difference=found, rates=error_rates(found.noise, margin), reason=why)
+    rates = error_rates(found.noise, margin) if found.noise.total > 0 else None
+    return Check(**about, status=status, difference=found, rates=rates, reason=why)
 
 
 def _obstacle(facts: SuiteFacts, metric: Metric, mine: Side | None, theirs: Side | None) -> str:
@@ -220,12 +221,21 @@ def _obstacle(facts: SuiteFacts, metric: Metric, mine: Side | None, theirs: Side
         return f"{things(max(mine.unfinished, theirs.unfinished), 'unfinished stage')}"
     if facts.stand_in and facts.real:
         return f"a program judged a real suite ({facts.label}), which can never pass a gate"
-    unlike = [key for key in {**mine.identity, **theirs.identity} if mine.identity.get(key) != theirs.identity.get(key)]
+    one, other = _fields(mine.identity), _fields(theirs.identity)
+    unlike = [key for key in {**one, **other} if one.get(key) != other.get(key)]
     if unlike:
-        parts = [f"{key} is {mine.identity.get(key)}, in the baseline {theirs.identity.get(key)}" for key in unlike]
+        parts = [f"{key} is {one.get(key)}, in the baseline {other.get(key)}" for key in unlike]
         return f"unlike suites are not compared: {'; '.join(parts)}"
     absent = [who for who, side in (("candidate", mine), ("baseline", theirs)) if metric.name not in side.metrics]
     return f"the {absent[0]} has no {metric.name}" if absent else ""
+
+
+def _fields(identity: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """An identity field by field: `judge.options.temperature` rather than a mapping in a mapping."""
+    fields: dict[str, Any] = {}
+    for name, value in identity.items():
+        fields |= _fields(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return fields
 
 
 def _engine_warning(name: str, mine: Side | None, other: str, theirs: Side | None) -> list[str]:

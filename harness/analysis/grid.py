@@ -33,6 +33,8 @@ class SuiteFacts:
     real: bool
     metrics: tuple[Metric, ...]
     headline: str
+    notes: tuple[str, ...] = ()
+    """Sentences that must stand beside the scores."""
 
     def metric(self, name: str | None = None) -> Metric:
         """A metric by name; None is the headline.
@@ -51,13 +53,19 @@ class SuiteFacts:
         return ", ".join(m.name for m in self.metrics)
 
     def identity(self, split: str) -> dict[str, Any]:
-        """The fields that must be equal before two scores may be compared."""
+        """The fields that must be equal before two scores may be compared.
+
+        The judge's written model name says something only where no revision tells what the model is.
+        """
+        judge = self.judge
+        if judge is not None and judge.get("revision") is not None:
+            judge = {name: value for name, value in judge.items() if name != "model"}
         return {
             "suite": self.block,
             "version": self.version,
             "options": sha256(self.options),
             "items": self.items.get(split, ""),
-            "judge": self.judge,
+            "judge": judge,
             "metrics": [m.name for m in self.metrics],
         }
 
@@ -191,6 +199,7 @@ def _suite(name: str, raw: Mapping[str, Any]) -> SuiteFacts:
         real=raw["real"],
         metrics=tuple(Metric(**metric) for metric in raw["metrics"]),
         headline=raw["headline"],
+        notes=tuple(raw.get("notes") or ()),
     )
 
 

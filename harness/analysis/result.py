@@ -14,13 +14,22 @@ CHECKPOINT = "checkpoint difference"
 BASELINE, NO_DATA = "baseline", "no data"
 
 
+@dataclass(frozen=True)
+class Exact:
+    """An exact test of two checkpoints on their items, not corrected; `test` is mcnemar or permutation."""
+
+    p: float
+    test: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArmResult:
     """One recipe on one suite, at its last iteration. `history`: its score at every iteration.
 
     `verdict` is one of better, worse, cannot tell, checkpoint difference (fewer than three paired training seeds),
     baseline, no data; `note` adds what the verdict alone would hide, such as a multiple of the baseline's tokens.
-    `token_ratio` is trained tokens over the baseline's.
+    `token_ratio` is trained tokens over the baseline's; `test` is the one behind the difference's interval and p-value,
+    `exact` one more for a single pair of checkpoints; `reason` says why a score or a difference could not be told.
     """
 
     recipe: str
@@ -35,6 +44,8 @@ class ArmResult:
     token_ratio: float | None
     missing: Mapping[str, int] = field(default_factory=dict)
     settle: Settle | None = None
+    exact: Exact | None = None
+    reason: str = ""
 
     @property
     def words(self) -> str:
@@ -62,14 +73,20 @@ class SuiteResult:
     untuned: Estimate | None
     groups: tuple[tuple[str, ...], ...]
     """Recipes that are not told apart, empty where seeds are too few to say."""
-    noise: Mapping[str, float]
-    """Shares of the differences' variance: seeds, items, judge."""
+    noise: Mapping[str, float | None]
+    """Shares of the differences' variance: seeds, items, judge (None: not measured)."""
     scope: str
+    bounds: tuple[float, float] | None = None
+    """Of one grade."""
+    notes: tuple[str, ...] = ()
+    """What the suite itself says of its figures."""
+    groups_rule: str = ""
+    """How the pairs behind `groups` were corrected."""
 
     @property
     def dominant(self) -> str | None:
         """The largest source of noise."""
-        return max(self.noise, key=lambda name: self.noise[name]) if any(self.noise.values()) else None
+        return max(self.noise, key=lambda name: self.noise[name] or 0.0) if any(self.noise.values()) else None
 
     @property
     def missing(self) -> int:

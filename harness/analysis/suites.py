@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 from harness.analysis.arms import Arm, aligned, arm_of, common_runs, draws
 from harness.analysis.costs import ArmCost, arm_cost
 from harness.analysis.grid import UNTUNED, Grid, SuiteFacts
-from harness.analysis.result import BASELINE, NO_DATA, ArmResult, SuiteResult
+from harness.analysis.result import BASELINE, CANNOT_TELL, NO_DATA, ArmResult, Exact, SuiteResult
 from harness.blocks.kinds import Metric
+from harness.errors import CannotTell
 from harness.stats import ALPHA, MIN_RUNS, Difference, Estimate, difference, holm, paired_test, score
 from harness.stats.estimate import Noise
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_BOUNDS = {"share": (0.0, 1.0)}
-
-
-def bounds_of(unit: str) -> tuple[float, float] | None:
-    """Lowest and highest value of a metric of this unit, where the unit says."""
-    return _BOUNDS.get(unit)
+Bounds = tuple[float, float] | None
 
 
 def compare_suite(
@@ -44,7 +42,8 @@ def compare_suite(
     """
     arms = _arms(frame, grid, student, base)
     cost = {recipe: arm_cost(grid, recipe, student) for recipe in grid.recipes}
-    results = [_arm_result(frame, recipe, arms, cost, base, metric) for recipe in grid.recipes]
+    steady = facts.judge is None or facts.stand_in  # programs judge alike every time
+    results = [_arm_result(frame, recipe, arms, cost, base, metric, steady) for recipe in grid.recipes]
     sign = 1.0 if metric.higher_is_better else -1.0
     results.sort(key=lambda a: (a.score is None, 0.0 if a.score is None else -sign * a.score.value))
     untuned = frame[frame["recipe"] == UNTUNED]
@@ -63,10 +62,12 @@ def compare_suite(
         items=len(next(iter(arms.values())).ids) if arms else 0,
         baseline=base,
         arms=tuple(results),
-        untuned=estimate(arm_of(untuned, UNTUNED), metric.unit) if not untuned.empty else None,
+        untuned=estimate(arm_of(untuned, UNTUNED), metric.bounds)[0] if not untuned.empty else None,
         groups=(),
         noise=_shares([a.difference.noise for a in results if a.difference is not None]),
         scope=_scope(len({seed for _, seed in used}), draws(tuple(used))),
+        bounds=metric.bounds,
+        notes=facts.notes,
     ), arms
 
 
@@ -83,70 +84,103 @@ def _arms(frame: pd.DataFrame, grid: Grid, student: str, base: str) -> dict[str,
 
 
 def _arm_result(
-    frame: pd.DataFrame, recipe: str, arms: Mapping[str, Arm], cost: Mapping[str, ArmCost], base: str, metric: Metric
+    frame: pd.DataFrame,
+    recipe: str,
+    arms: Mapping[str, Arm],
+    cost: Mapping[str, ArmCost],
+    base: str,
+    metric: Metric,
+    steady: bool,
 ) -> ArmResult:
     arm, other = arms.get(recipe), arms.get(base)
-    found, test = None, None
+    value, reason = estimate(arm, metric.bounds) if arm is not None else (None, "")
+    found, exact = None, None
     if recipe != base and arm is not None and other is not None:
-        found, test = arm_difference(arm, other, metric.unit)
+        exact = exact_test(arm, other)
+        try:
+            found = arm_difference(arm, other, metric.bounds)
+        except CannotTell as error:
+            reason = reason or str(error)
+    if found is not None and steady and found.noise.judge is None:
+        found = replace(found, noise=replace(found.noise, judge=0.0))
     mine = frame[frame["recipe"] == recipe]
     reasons = mine.loc[mine["value"].isna(), "missing"].fillna("no reason given").value_counts()
     tokens = cost[base].train_tokens
     return ArmResult(
         recipe=recipe,
-        score=estimate(arm, metric.unit) if arm is not None else None,
+        score=value,
         difference=found,
         p_holm=None,
-        test=test,
-        verdict=BASELINE if recipe == base and arm is not None else NO_DATA,
+        test=None if found is None else "t over items and seeds" if found.random_runs else "t over items",
+        verdict=BASELINE if recipe == base and arm is not None else CANNOT_TELL if reason else NO_DATA,
         note="",
-        history={int(str(i)): estimate(arm_of(part, recipe), metric.unit) for i, part in mine.groupby("iteration")},
+        history=_history(mine, recipe, metric.bounds),
         cost=cost[recipe],
         token_ratio=cost[recipe].train_tokens / tokens if tokens else None,
         missing={str(reason): int(n) for reason, n in reasons.items()},
+        exact=exact,
+        reason=reason,
     )
 
 
-def estimate(arm: Arm, unit: str) -> Estimate:
-    """The score of an arm."""
-    return score(arm.all(), clusters=arm.clusters, bounds=bounds_of(unit))
+def _history(frame: pd.DataFrame, recipe: str, bounds: Bounds) -> dict[int, Estimate]:
+    scores = {int(str(i)): estimate(arm_of(part, recipe), bounds)[0] for i, part in frame.groupby("iteration")}
+    return {iteration: found for iteration, found in scores.items() if found is not None}
 
 
-def arm_difference(arm: Arm, other: Arm, unit: str) -> tuple[Difference | None, str | None]:
-    """The paired difference over the runs that both have, and the test behind its p-value; (None, None) without any.
+def estimate(arm: Arm, bounds: Bounds) -> tuple[Estimate | None, str]:
+    """The score of an arm, or why there is none."""
+    try:
+        return score(arm.all(), clusters=arm.clusters, bounds=bounds), ""
+    except CannotTell as error:
+        return None, str(error)
 
-    With one run the p-value is that of an exact test on items, where each item stands for itself and none is missing.
+
+def arm_difference(arm: Arm, other: Arm, bounds: Bounds) -> Difference | None:
+    """The paired difference over the runs that both have; None without any.
+
+    Raises:
+        CannotTell: the grades that are there say nothing (see `harness.stats.difference`).
     """
-    from dataclasses import replace
-
     runs = common_runs(arm, other)
     if not runs:
-        return None, None
-    mine, theirs = arm.only(runs), other.only(runs)
-    found = difference(mine, theirs, clusters=arm.clusters, bounds=bounds_of(unit))
-    if found.random_runs:
-        return found, "t over items and seeds"
-    alone = found.runs == 1 and not found.missing and len(set(arm.clusters)) == len(arm.clusters)
-    if not alone:
-        return found, "t over items"
-    p, test = paired_test(mine.mean(axis=-1)[0], theirs.mean(axis=-1)[0])
-    return replace(found, p=p), test
+        return None
+    return difference(arm.only(runs), other.only(runs), clusters=arm.clusters, bounds=bounds)
 
 
-def separable_pairs(arms: Sequence[Arm], unit: str) -> set[frozenset[str]]:
+def exact_test(arm: Arm, other: Arm) -> Exact | None:
+    """An exact test of two checkpoints, where one run pairs, each item stands for itself and none is missing.
+
+    It stands beside the t-based p-value, which belongs to the interval, and need not agree with it.
+    """
+    runs = common_runs(arm, other)
+    if len(runs) != 1 or len(set(arm.clusters)) != len(arm.clusters):
+        return None
+    mine, theirs = (one.only(runs).mean(axis=-1)[0] for one in (arm, other))
+    if any(value != value for value in (*mine.tolist(), *theirs.tolist())):
+        return None
+    return Exact(*paired_test(mine, theirs))
+
+
+def separable_pairs(arms: Sequence[Arm], bounds: Bounds) -> set[frozenset[str]]:
     """The pairs that are told apart after Holm's correction over all of them."""
-    pairs = [(a, b, arm_difference(a, b, unit)[0]) for a, b in combinations(arms, 2)]
-    known = [(a.recipe, b.recipe, found) for a, b, found in pairs if found is not None and found.runs >= MIN_RUNS]
+    known = []
+    for a, b in combinations(arms, 2):
+        with suppress(CannotTell):
+            found = arm_difference(a, b, bounds)
+            if found is not None and found.runs >= MIN_RUNS:
+                known.append((a.recipe, b.recipe, found))
     adjusted = holm([found.p for _, _, found in known])
     return {frozenset((a, b)) for (a, b, _), p in zip(known, adjusted, strict=True) if p < ALPHA}
 
 
-def _shares(noises: Sequence[Noise]) -> dict[str, float]:
-    """Shares of the summed variance of several differences."""
+def _shares(noises: Sequence[Noise]) -> dict[str, float | None]:
+    """Shares of the summed variance of several differences; the judge's is None where one was not measured."""
+    names = ("seeds", "items", "judge")
     whole = sum(noise.total for noise in noises)
-    if whole <= 0:
-        return {"seeds": 0.0, "items": 0.0, "judge": 0.0}
-    return {name: sum(n.shares()[name] * n.total for n in noises) / whole for name in ("seeds", "items", "judge")}
+    sums = {name: sum((n.shares()[name] or 0.0) * n.total for n in noises) for name in names}
+    shares: dict[str, float | None] = {name: sums[name] / whole if whole > 0 else 0.0 for name in names}
+    return shares | ({"judge": None} if any(noise.judge is None for noise in noises) else {})
 
 
 def _scope(seeds: int, data_draws: int) -> str:

@@ -119,14 +119,20 @@ def _score(score: Estimate | None, suite: SuiteResult, digits: int) -> str:
 
 def _suite_notes(suite: SuiteResult) -> Iterable[tuple[str, str]]:
     if suite.groups:
-        yield "groups", " ".join("{" + "  ".join(group) + "}" for group in suite.groups)
+        rule = f"   ({suite.groups_rule})" if suite.groups_rule else ""
+        yield "groups", " ".join("{" + "  ".join(group) + "}" for group in suite.groups) + rule
     if any(suite.noise.values()):
-        shares = "  ".join(f"{name} {share:.0%}" for name, share in suite.noise.items())
+        shares = "  ".join(f"{name} {'-' if share is None else f'{share:.0%}'}" for name, share in suite.noise.items())
         yield "noise", f"{shares}   (most: {suite.dominant})"
     yield "scope", suite.scope
     if suite.missing:
         arms = [f"{arm.recipe}: {_reasons(arm.missing)}" for arm in suite.arms if arm.missing]
         yield "missing", f"{suite.missing} grades; intervals allow for the worst and the best case. {'; '.join(arms)}"
+    exact = [f"{arm.recipe} {arm.exact.test} {probability(arm.exact.p)}" for arm in suite.arms if arm.exact is not None]
+    if exact:
+        yield "exact", f"p of an exact test on items, one checkpoint each, not corrected: {', '.join(exact)}"
+    yield from (("note", f"{arm.recipe}: {arm.reason}") for arm in suite.arms if arm.reason)
+    yield from (("note", line) for line in suite.notes)
     settle = [line for arm in suite.arms if (line := _settle(arm, suite))]
     if settle:
         yield "settle", "; ".join(settle)
@@ -136,6 +142,8 @@ def _settle(arm: ArmResult, suite: SuiteResult) -> str:
     plan = arm.settle
     if plan is None:
         return ""
+    if plan.detectable is None:
+        return f"{arm.recipe}: no variation was seen, so power is unknown"
     if plan.more_runs is not None and plan.more_runs > 0:
         time = f", about {duration(plan.seconds)}" if plan.seconds is not None else ""
         return f"{arm.recipe}: {things(plan.more_runs, 'more seed')}{time}"

@@ -290,6 +290,11 @@ class Metric:
     unit: Literal["share", "points", "characters", "tokens"] = "share"
     higher_is_better: bool = True
     binary: bool = False
+    bounds: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        ends = (0.0, 1.0) if self.bounds is None and self.unit == "share" else self.bounds
+        object.__setattr__(self, "bounds", None if ends is None else (float(ends[0]), float(ends[1])))
 
 
 class Suite(Block):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config.checks import nearest
+from harness.config.checks import nearest, shown_setting
 from harness.config.document import Document, Mark, Node, Path_, Problems, parse
 from harness.config.model import VERBS
 
@@ -31,7 +31,7 @@ def read_overrides(texts: Sequence[str], problems: Problems) -> list[Override]:
     found = []
     for text in texts:
         address, equals, written = text.partition("=")
-        mark = Mark(f"--set {text}", None, Path.cwd())
+        mark = Mark(f"--set {shown_setting(text)}", None, Path.cwd())
         parts = tuple(address.strip().split("."))
         if not equals or not all(parts):
             problems.add("should be address=value, such as ifd-10.top.keep=5% or seeds=1", mark)

@@ -16,7 +16,10 @@ from harness.config.document import Node, Problems
 from harness.records.values import FILE
 
 M = TypeVar("M", bound=BaseModel)
-SECRET = re.compile(r"(^|_)(api_?key|token|password|secret)$", re.IGNORECASE)
+_SECRETS = r"(api[_-]?key|access[_-]?key|token|password|passwd|secret|authorization|headers?|cookies?|credentials?)"
+SECRET = re.compile(rf"(^|[_-]){_SECRETS}$", re.IGNORECASE)
+"""A key whose value may be a secret, or hold one."""
+_SECRET_INSIDE = re.compile(rf"(^|[^a-z0-9]){_SECRETS}[\"']?\s*[:=]", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _SHOULD = {
     "int_type": "a whole number",
@@ -104,10 +107,17 @@ def existing_path(text: str, node: Node, problems: Problems, *sub: str | int) ->
 
 def brief(value: Any, key: str = "") -> str:
     """A value as messages show it: short, and never one that may be a secret."""
-    if SECRET.search(key):
-        return "the given value"
     text = json.dumps(value, ensure_ascii=False, default=str)
+    if SECRET.search(key) or _SECRET_INSIDE.search(text):
+        return "the given value"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def shown_setting(text: str) -> str:
+    """A `--set` text as messages show it: without its value, where that may be or hold a secret."""
+    address, equals, value = text.partition("=")
+    secret = any(SECRET.search(part.strip()) for part in address.split(".")) or _SECRET_INSIDE.search(value)
+    return f"{address}{equals}***" if secret else text
 
 
 def _with_paths(values: dict[str, Any], node: Node, cls: type[BaseModel], problems: Problems) -> dict[str, Any]:
@@ -159,7 +169,7 @@ def _sentence(item: Any, path: tuple[str | int, ...]) -> str:
         return "is required"
     if kind in ("value_error", "assertion_error"):
         return text.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    value = brief(item["input"], str(path[-1]) if path else "")
+    value = brief(item["input"], next((str(key) for key in path if SECRET.search(str(key))), ""))
     if kind == "literal_error" and isinstance(item["input"], str):
         expected = re.findall(r"'([^']*)'", text)
         return f"there is no {value}{nearest(item['input'], expected)}"

@@ -8,7 +8,11 @@ from typing import Any
 
 from harness.config.checks import nearest
 from harness.config.document import Node, Problems
-from harness.config.model import NAME, Experiment
+from harness.config.model import Experiment
+from harness.config.suites import DEV
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
+"""Experiments name folders and files, so theirs has no slash."""
 
 
 def check_experiment(experiment: Experiment, root: Node, recipes: Collection[str], problems: Problems) -> None:
@@ -22,7 +26,7 @@ def check_experiment(experiment: Experiment, root: Node, recipes: Collection[str
 
 
 def _check_names(experiment: Experiment, root: Node, recipes: Collection[str], problems: Problems) -> None:
-    if not re.fullmatch(NAME, experiment.name):
+    if not re.fullmatch(_NAME, experiment.name):
         problems.add(
             f"experiment: {experiment.name!r} is no name; use letters, digits, - and _", root.mark("experiment")
         )
@@ -93,16 +97,17 @@ def _check_gate(experiment: Experiment, root: Node, problems: Problems) -> None:
 
 def _check_feedback(experiment: Experiment, root: Node, problems: Problems) -> None:
     """Steering by the test split would make its scores worthless, so feedback needs a dev split."""
-    if not experiment.suites or any(
-        suite.dev is not None or "dev" in suite.block.splits() for suite in experiment.suites
-    ):
+    if not experiment.suites or any("dev" in suite.block.splits() for suite in experiment.suites):
         return
+    can = any(DEV in type(suite.block).model_fields for suite in experiment.suites)
+    how = "write `dev: 20%` in the suite to set a part of its items aside (its scores then say subset)"
+    other = "measure one that has, such as `pocket`, as well"
     for recipe in experiment.recipes:
         for step in recipe.steps:
             if any(_steers(block) for block in step.blocks):
                 problems.add(
-                    f"the step {step.name} of {recipe.name} reads feedback, but no suite has a dev split; write "
-                    "`dev: 20%` in the suite to set a part of its items aside (its scores then say subset)",
+                    f"the step {step.name} of {recipe.name} reads feedback, but no suite has a dev split; "
+                    f"{how if can else other}",
                     root.mark("suites"),
                 )
 

@@ -52,7 +52,10 @@ def as_yaml(resolved: Mapping[str, Any]) -> str:
 
 
 def _model(model: Model) -> dict[str, Any]:
-    values = model.model_dump(mode="json", exclude_defaults=True, exclude={"name", "written", "path"})
+    unnamed = {"name", "written", "path", "prompts_written"}
+    values = model.model_dump(mode="json", exclude_defaults=True, exclude=unnamed)
+    if model.prompts_written:
+        values["prompts"] = model.prompts_written
     return ({"path": model.written} if model.path is not None else {}) | values | {"engine": model.engine}
 
 
@@ -94,8 +97,6 @@ def _sources(sources: tuple[Source, ...]) -> Any:
 
 def _suite(suite: SuiteRef) -> dict[str, Any]:
     result: dict[str, Any] = {"name": suite.name, "suite": suite.block_name}
-    if suite.dev is not None:
-        result["dev"] = suite.dev
     if suite.judge is not None:
         result["judge"] = {"judge": suite.judge.name} | suite.judge.model_dump(mode="json")
     options: dict[str, Any] = suite.block.model_dump(mode="json")

@@ -115,9 +115,9 @@ class _Loader:
         data = self._data(root)
         students = ("student",) if head is None or head.students is None else head.students
         built = self._build(root, recipes, models, data, students)
+        judge = models.get("judge") or (_unreadable("judge") if "judge" in _keys(root, "models") else None)
         measured = [
-            build_suite(name, node, self.registry, self.problems, models.get("judge"), judged=True)
-            for name, node in suites.items()
+            build_suite(name, node, self.registry, self.problems, judge, judged=True) for name, node in suites.items()
         ]
         if head is None:
             return None

@@ -70,7 +70,7 @@ class Model(Strict):
     `options` are the engine's runtime settings, or the judge block's options.
     """
 
-    given: ClassVar[tuple[str, ...]] = ("name", "written")
+    given: ClassVar[tuple[str, ...]] = ("name", "written", "prompts_written")
     name: str
     written: str = ""
     path: str | None = None
@@ -84,7 +84,9 @@ class Model(Strict):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
     prompts: str = "general"
-    """Prompt pack: `general` for real models, `pocket` for the pocket ones, or the path of a pack."""
+    """Prompt pack: `general` for real models, `pocket` for the pocket ones, or the path of a pack (resolved)."""
+    prompts_written: str = ""
+    """The path of a pack as the file said it, for records."""
     api_key_env: str | None = None
     """The name of the environment variable that holds the key: never the key."""
     options: Mapping[str, Any] = Field(default_factory=dict)
@@ -201,13 +203,12 @@ class Recipe:
 # --- suites and the experiment ----------------------------------------------------------------------------------------
 @dataclass(frozen=True, kw_only=True)
 class SuiteRef:
-    """A suite: its validated block, the judge block that grades it (None: needs none), the share set apart as dev."""
+    """A suite: its validated block, and the judge block that grades it (None: needs none)."""
 
     name: str
     block_name: str
     block: Any
     judge: Any | None = None
-    dev: float | None = None
     path: str | None = None
     written: Mapping[str, Any] = field(default_factory=dict)
     """Options that are file paths, as the file said them, for records."""

@@ -7,14 +7,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from harness.config.checks import SECRET, fill, nearest, resolve_path
-from harness.config.document import Node, Problems
+from harness.config.checks import SECRET, existing_path, fill, nearest, resolve_path
+from harness.config.document import Node, Problems, read
 from harness.config.model import NAME, Model, Registry
 from harness.errors import UserError
 
 RESERVED = ("start", "current")
 ORACLE = "pocket/oracle"
 _WHAT = ("path", "scratch", "url", "judge")
+PACKS = ("general", "pocket")
+"""Names of the bundled prompt packs."""
 _HUB = re.compile(r"[\w-]+/[\w.-]+")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -29,7 +31,7 @@ def read_models(node: Node, registry: Registry, problems: Problems) -> dict[str,
         if role in RESERVED or not re.fullmatch(NAME, role):
             problems.add(f"a role cannot be named {role!r}", child.mark())
         elif (model := _model(role, child, registry, problems)) is not None:
-            models[role] = model
+            models[role] = _with_pack(model, child, problems)
     return models
 
 
@@ -60,6 +62,24 @@ def _model(role: str, node: Node, registry: Registry, problems: Problems) -> Mod
     engine = {"url": "openai", "judge": "oracle"}.get(given[0], "transformers")
     model = fill(node, Model, problems, name=role, written=str(node.value.get("url") or given[0]))
     return model if model is None or model.engine != "auto" else model.model_copy(update={"engine": engine})
+
+
+def _with_pack(model: Model, node: Node, problems: Problems) -> Model:
+    """The path of a prompt pack resolved, and the file checked: it is read when the first prompt is filled in."""
+    written = node.value.get("prompts") if isinstance(node.value, dict) else None
+    if not isinstance(written, str) or written in PACKS:
+        return model
+    if "/" not in written and not written.endswith((".yaml", ".yml")):
+        problems.add(f"prompts: there is no prompt pack {written!r}{nearest(written, PACKS)}", node.mark("prompts"))
+        return model
+    path = existing_path(written, node, problems, "prompts")
+    if path is None:
+        return model
+    document = read(path, problems)
+    data = document.data if document is not None and isinstance(document.data, dict) else {}
+    if document is not None and not ("version" in data and isinstance(data.get("prompts"), dict)):
+        problems.add("a prompt pack should hold `version:` and `prompts:` with one text per entry", document.top)
+    return model.model_copy(update={"prompts": str(path), "prompts_written": written})
 
 
 def _by_name(role: str, node: Node, registry: Registry, problems: Problems) -> Model | None:
@@ -136,5 +156,5 @@ def _refuse_secrets(node: Node, problems: Problems) -> None:
             )
         elif key == "api_key_env" and not (isinstance(child.value, str) and _VARIABLE_NAME.fullmatch(child.value)):
             problems.add("api_key_env: should be the name of an environment variable, not a key", child.mark())
-        elif isinstance(child.value, dict):
+        elif isinstance(child.value, dict | list):
             _refuse_secrets(child, problems)

@@ -9,11 +9,12 @@ from harness.config.document import Node, Problems, overlay, read
 from harness.config.model import Model, Registry, SuiteRef
 from harness.config.places import find, unknown
 from harness.errors import UserError
-from harness.records.values import share
 
 MODEL_JUDGE = "rubric"
 """The judge block that asks a model, where a suite names no other."""
-_KEYS = ("suite", "name", "use", "description", "judge", "dev")
+DEV = "dev"
+"""The option of the suite blocks that can set a share of their items apart."""
+_KEYS = ("suite", "name", "use", "description", "judge", DEV)
 
 
 def suite_node(node: Node, problems: Problems, depth: int = 0) -> tuple[str, Node] | None:
@@ -62,15 +63,23 @@ def build_suite(
         return None
     own = [key for key in _KEYS if key == "suite" or key not in cls.model_fields]
     block = fill(node, cls, problems, drop=own)
-    dev = _dev(node, problems) if "dev" in own else None
+    if DEV in own and DEV in node.value:
+        problems.add(_no_dev(name, block_name, block), node.mark(DEV))
     grader = _judge(node, judge, registry, problems) if "judge" in own else None
     if block is None:
         return None
     if judged and block.needs_judge() and grader is None:
         problems.add(f"the suite {name} needs a judge: bind the role `judge` under models", node.mark())
+    if judged and grader is not None and grader.asks_model and (judge is None or judge.judge is not None):
+        bound = "which is not bound" if judge is None else "which is bound to a programmatic judge"
+        problems.add(
+            f"the judge {grader.name} of the suite {name} asks the model of the role `judge`, {bound}: bind a model to "
+            "it under models, or name another judge",
+            node.mark("judge"),
+        )
     written = {key: node.value[key] for key in path_fields(cls) if key in node.value}
     return SuiteRef(
-        name=name, block_name=block_name, block=block, judge=grader, dev=dev, path=node.doc.top.file, written=written
+        name=name, block_name=block_name, block=block, judge=grader, path=node.doc.top.file, written=written
     )
 
 
@@ -83,14 +92,12 @@ def get_block(kind: str, name: str, node: Node, registry: Registry, problems: Pr
         return None
 
 
-def _dev(node: Node, problems: Problems) -> float | None:
-    if "dev" not in node.value or node.value["dev"] is None:
-        return None
-    try:
-        return share(node.value["dev"])
-    except ValueError as error:
-        problems.add(f"dev: {error}", node.mark("dev"))
-        return None
+def _no_dev(name: str, block_name: str, block: Any | None) -> str:
+    splits = () if block is None else block.splits()
+    own = "; it has a dev split of its own" if "dev" in splits else ""
+    return (
+        f"dev: the suite block {block_name} of {name} has no such option: it cannot set a share of its items apart{own}"
+    )
 
 
 def _judge(node: Node, model: Model | None, registry: Registry, problems: Problems) -> Any | None:

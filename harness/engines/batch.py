@@ -194,5 +194,5 @@ def _most_likely(logits: torch.Tensor, count: int) -> list[dict[int, float]] | N
     """Per row the `count` most likely ids with their log-probabilities, best first, before temperature and biases."""
     if not count:
         return None
-    values, ids = logits.log_softmax(-1).topk(count, -1)
+    values, ids = logits.log_softmax(-1).topk(min(count, logits.shape[-1]), -1)
     return [dict(zip(i, v, strict=True)) for i, v in zip(ids.tolist(), values.tolist(), strict=True)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,7 +59,7 @@ class Decoder:
                 try:
                     done = batch.turn(queue)
                 except (RuntimeError, MemoryError) as error:
-                    limits = self._less(limits, error)
+                    limits = self._less(limits, error, places)
                     waiting = _ordered([*batch.rows, *queue, *waiting])
                     queue.clear()
                     batch.rows.clear()
@@ -68,16 +69,15 @@ class Decoder:
             if limits is not self.limits:
                 release()
 
-    def _less(self, limits: Limits, error: Exception) -> Limits:
+    def _less(self, limits: Limits, error: Exception, places: int) -> Limits:
         """Smaller limits after memory ran out; rows that were under way start again and come out the same."""
         if not out_of_memory(error):
             raise error
-        less = limits.halved()
-        if less is None:
-            raise Transient(f"one row alone does not fit into the memory of {self.forward.device}: {error}") from error
-        log.warning(
-            "out of memory on %s with %d rows at once; going on with %d", self.forward.device, limits.rows, less.rows
-        )
+        where = self.forward.device
+        if places == 1:
+            raise Transient(f"one row alone does not fit into the memory of {where}: {error}") from error
+        less = replace(limits.halved(), rows=places // 2)
+        log.warning("out of memory on %s with %d rows at once; going on with %d", where, places, less.rows)
         return less
 
     def _tables(self, requests: Sequence[GenerateRequest]) -> Tables:

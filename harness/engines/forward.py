@@ -18,6 +18,8 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+_SHAPED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+"""Config entries of models that do more to their logits than the output layer does."""
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 
 
@@ -56,7 +58,7 @@ class Forward:
         forward = cls(
             model=model,
             base=base,
-            head=model.get_output_embeddings(),
+            head=None if any(getattr(config, name, None) for name in _SHAPED) else model.get_output_embeddings(),
             device=model.device,
             dtype=model.dtype,
             context=getattr(config, "max_position_embeddings", None),

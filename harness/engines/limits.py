@@ -51,10 +51,8 @@ class Limits:
         """Rows that fit when the longest needs this many tokens."""
         return max(1, min(self.rows, self.columns // max(1, need)))
 
-    def halved(self) -> Limits | None:
-        """Half of everything; None where one row with one token batch is all that is left."""
-        if self.rows == 1 and self.tokens == 1:
-            return None
+    def halved(self) -> Limits:
+        """Half of everything that is held at once, at least one."""
         return replace(
             self, rows=max(1, self.rows // 2), tokens=max(1, self.tokens // 2), columns=max(1, self.columns // 2)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -73,12 +74,12 @@ def _batched(
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            if (less := limits.halved()) is None or count == 1:
+            if count == 1:
                 raise Transient(
                     f"{lengths[rows[0]]} tokens alone do not fit into the memory of {device}: {error}"
                 ) from error
             log.warning("out of memory on %s scoring %d rows at once; going on with fewer", device, count)
-            limits = less
+            limits = replace(limits.halved(), tokens=max(1, count // 2) * lengths[rows[0]])
             release()
             continue
         for _ in rows:

@@ -12,9 +12,7 @@ from harness.records.hashing import seed_of
 ERROR = "error"
 
 
-def converse(
-    item: EvalItem, suite: str, sampling: Sampling
-) -> Generator[Sequence[Request], Sequence[Reply], Answer]:
+def converse(item: EvalItem, suite: str, sampling: Sampling) -> Generator[Sequence[Request], Sequence[Reply], Answer]:
     """The model's answers to all turns; each turn sees the model's own earlier answers.
 
     Seeds come from (suite, item, turn) alone, so every recipe's model gets the same noise. A turn that cannot

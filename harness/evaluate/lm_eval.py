@@ -113,7 +113,8 @@ class LMEval(Suite):
         found = list(_items(self.model_dump_json(), split, self.fingerprint(split)))
         if self.dev is None:
             return found
-        names = [f"{item.category}/{_lm_ask.document_number(item)}" for item in found]  # without the split, as ids have it
+        # Not the ids: they hold the split, and both splits must draw the same lot for a document.
+        names = [f"{item.category}/{_lm_ask.document_number(item)}" for item in found]
         return _splits.part(found, names, split, self.dev, None)
 
     def _documents(self, split: str) -> list[EvalItem]:

@@ -78,7 +78,7 @@ class Rubric(Judge):
         self, messages: tuple[Message, ...], item: EvalItem, turn: int
     ) -> Generator[Sequence[Request], Sequence[Reply], tuple[str, int]]:
         sampling = Sampling(max_tokens=self.max_tokens, temperature=self.temperature)
-        # All items of a suite are graded by one generator: without a seed of its own each verdict would share its noise.
+        # All items of a suite are graded by one generator: without a seed of its own, verdicts would share their noise.
         seed = seed_of("judge", item.id, turn, order_of(item))
         ((completion,),) = yield [Ask(model="judge", messages=messages, sampling=sampling, fixed_seed=seed)]
         return completion.text, completion.prompt_tokens + len(completion.token_ids)

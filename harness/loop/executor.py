@@ -22,6 +22,8 @@ from harness.loop.stage import Stage
 from harness.store.home import Home
 
 Message = tuple[Any, ...]
+_KILLED_QUIETLY = "ignore:resource_tracker:UserWarning"
+"""A killed worker leaves the locks of its libraries to Python's tracker process, which need not tell the user."""
 
 
 class Executor(Protocol):
@@ -110,6 +112,7 @@ class LocalExecutor:
 
     def _start(self, number: int) -> _Place:
         context = multiprocessing.get_context("spawn")
+        os.environ.setdefault("PYTHONWARNINGS", _KILLED_QUIETLY)
         ours, theirs = context.Pipe()
         devices = visible_devices()
         setup = worker.Setup(self.home, self.threads, devices[number % len(devices)] if devices else None)

@@ -15,14 +15,17 @@ from harness.pocket.world import CATEGORIES, draw, leaves
 RATINGS = {"none": 10, "wrong form": 6, "cut off": 2, "wrong answer": 2, "other question": 1}
 """Problem of an answer -> the rating that the model learns to give it."""
 _SHARES = {
-    "single": 0.40,
-    "double": 0.20,
-    "steer": 0.10,
-    "rate": 0.11,
-    "critique": 0.06,
+    "single": 0.32,
+    "double": 0.24,
+    "steer": 0.08,
+    "rate": 0.14,
+    "critique": 0.08,
     "rewrite": 0.08,
-    "propose": 0.05,
+    "propose": 0.06,
 }
+_HARD = {"reasoning": 3.0, "math": 2.0, "writing": 1.5, "coding": 1.5}
+"""Families that take longer to learn are drawn more often where only answers train; the others have weight 1. Where
+user turns train, all families are equally frequent, so that the bare user prefix favours none."""
 Message = dict[str, str]
 
 
@@ -104,7 +107,9 @@ def chat(rng: Random, split: str | None = "train", kind: str | None = None, user
         user_share: Share of the other chats whose user turns train.
     """
     kind = kind or rng.choices(list(_SHARES), list(_SHARES.values()))[0]
-    category = rng.choice(CATEGORIES)
+    learn_user = user_share >= 1 or rng.random() < user_share
+    weights = [1.0 if learn_user else _HARD.get(category, 1.0) for category in CATEGORIES]
+    category = rng.choices(CATEGORIES, weights)[0]
     if kind == "propose":
         leaf = rng.choice(leaves(category))
         target = draw(rng, category, split=split, leaf=leaf)[0]
@@ -117,4 +122,4 @@ def chat(rng: Random, split: str | None = "train", kind: str | None = None, user
     if kind == "single" and rng.random() < 0.03:
         turns = (replace(turns[0], user=f"please {turns[0].user}"),)
     system = prompts()["steer"]["system"].format(category=category) if kind == "steer" else None
-    return Chat(_conversation(turns, system), user_share >= 1 or rng.random() < user_share)
+    return Chat(_conversation(turns, system), learn_user)

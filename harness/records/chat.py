@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.records.example import Message
-from harness.records.templates import template_hash, template_of
+from harness.records.templates import adapter_base, template_hash, template_of
 from harness.records.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -149,7 +149,10 @@ class ChatFormat:
 
     @cached_property
     def _configured_eos(self) -> set[int]:
-        file = Path(self.name) / "generation_config.json"
+        folder = Path(self.name)
+        if (folder / "adapter_config.json").is_file():
+            folder = adapter_base(folder)
+        file = folder / "generation_config.json"
         if not file.is_file():
             return set()
         import json

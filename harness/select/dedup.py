@@ -18,9 +18,10 @@ class Dedup(Selector):
     """Drops exact and, if asked for, near duplicates. Reasons: `duplicate`, `near duplicate`.
 
     Exact: the same text, white space and case aside (`prompt`), or the same conversation to the character
-    (`conversation`: rows that would train the same). Near: Jaccard similarity of runs of words
-    (of characters, in texts that are hardly made of spaced words), candidates by MinHash and each verified exactly, so nothing below the threshold is ever dropped; a pair at the threshold is found with
-    probability 0.99 or more. Answers to one prompt (`respond` with n > 1) are duplicates by `prompt`.
+    (`conversation`: rows that would train the same). Near: Jaccard similarity of runs of words (of characters, in a
+    text that has hardly any words between spaces), candidates by MinHash and each verified exactly, so nothing below
+    the threshold is ever dropped; a pair at the threshold is found with probability 0.99 or more. Answers to one prompt
+    (`respond` with n > 1) are duplicates by `prompt`.
     """
 
     name: ClassVar[str] = "dedup"

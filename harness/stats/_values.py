@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
+from harness.errors import CannotTell
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -33,8 +35,11 @@ def as_runs(values: npt.ArrayLike) -> Floats:
     return array[..., None] if array.ndim == 2 else array
 
 
-def over_repeats(values: Floats) -> tuple[Floats, float]:
-    """Means over repeats, shape (runs, items), and the variance that the judge adds to the mean of all of them."""
+def over_repeats(values: Floats) -> tuple[Floats, float | None]:
+    """Means over repeats, shape (runs, items), and the variance that the judge adds to the mean of all of them.
+
+    The variance is None where nothing was judged twice: then it was not measured.
+    """
     import numpy as np
 
     present = ~np.isnan(values)
@@ -43,7 +48,7 @@ def over_repeats(values: Floats) -> tuple[Floats, float]:
     means = np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
     repeated = counts > 1
     if not repeated.any():
-        return means, 0.0
+        return means, None
     squares = np.where(present, (values - means[..., None]) ** 2, 0.0).sum(axis=-1)[repeated]
     per_cell = squares / (counts[repeated] - 1) / counts[repeated]
     return means, float(per_cell.mean() / counts.size)
@@ -72,13 +77,31 @@ def joined(values: Floats, clusters: Clusters) -> Floats:
     return result
 
 
-def bounds_of(given: Bounds | None, *arrays: Floats) -> Bounds:
-    """The range that a missing value may have: the metric's own, else what was seen."""
-    import numpy as np
+def needed(bounds: Bounds | None, missing: int) -> Bounds:
+    """The range that a missing value may have.
 
-    if given is not None:
-        return given
-    return float(min(np.nanmin(a) for a in arrays)), float(max(np.nanmax(a) for a in arrays))
+    Raises:
+        CannotTell: it is not known. What was seen is no range: a missing grade may be worse than all of it.
+    """
+    if bounds is None:
+        raise CannotTell(
+            f"{missing} grades are missing and the metric has no bounds, so they could be anything and nothing follows"
+        )
+    return bounds
+
+
+def varying(units: Floats, bounds: Bounds | None) -> None:
+    """Refuses values without bounds that are all alike.
+
+    Args:
+        units: the variance between units; its shape is ().
+        bounds: of the metric.
+
+    Raises:
+        CannotTell: nothing varies, so nothing is known of how much it might, and no bounds say how much it can.
+    """
+    if bounds is None and float(units) <= 0:
+        raise CannotTell("no item differs from another and the metric has no bounds, so its noise is not known")
 
 
 def is_binary(bounds: Bounds | None, *arrays: Floats) -> bool:

@@ -16,13 +16,14 @@ class Noise:
     """Variance of a mean over runs and items, by source (the metric's unit, squared).
 
     `persistent`: items that are easy or hard in every run. `residual`: what differs between runs item by item; judge
-    noise is inside it. `seed`: runs that are better or worse as a whole. `judge`: from repeats; 0 where there are none.
+    noise is inside it. `seed`: runs that are better or worse as a whole. `judge`: from repeats; None where there
+    are none, so that it was not measured (0 is for judges that cannot vary).
     """
 
     persistent: float
     residual: float
     seed: float
-    judge: float = 0.0
+    judge: float | None = None
     n: int
     runs: int
 
@@ -31,18 +32,22 @@ class Noise:
         """The variance of the mean."""
         return self.persistent + self.residual + self.seed
 
-    def shares(self) -> dict[str, float]:
-        """Shares of the variance: `seeds`, `items`, `judge`; all 0 where nothing varies."""
+    def shares(self) -> dict[str, float | None]:
+        """Shares of the variance: `seeds`, `items`, `judge` (None: not measured, so within the other two)."""
         whole = self.total
         if whole <= 0:
-            return {"seeds": 0.0, "items": 0.0, "judge": 0.0}
-        judge = min(self.judge, whole - self.seed)
-        return {"seeds": self.seed / whole, "items": (whole - self.seed - judge) / whole, "judge": judge / whole}
+            return {"seeds": 0.0, "items": 0.0, "judge": None if self.judge is None else 0.0}
+        judge = min(self.judge or 0.0, whole - self.seed)
+        return {
+            "seeds": self.seed / whole,
+            "items": (whole - self.seed - judge) / whole,
+            "judge": None if self.judge is None else judge / whole,
+        }
 
     def dominant(self) -> str | None:
         """The largest source, or None where nothing varies."""
         shares = self.shares()
-        return max(shares, key=lambda name: shares[name]) if self.total > 0 else None
+        return max(shares, key=lambda name: shares[name] or 0.0) if self.total > 0 else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,13 @@ from harness.stats._values import (
     Bounds,
     Clusters,
     as_runs,
-    bounds_of,
     filled,
     is_binary,
     joined,
+    needed,
     over_repeats,
     present_mean,
+    varying,
 )
 from harness.stats.estimate import CONFIDENCE, Difference
 from harness.stats.spread import half_width, p_value, spread
@@ -50,7 +51,8 @@ def difference(
         confidence: of the interval.
 
     Raises:
-        CannotTell: an arm without a grade, or a single item.
+        CannotTell: an arm without a grade, or a single item; without bounds also: a missing grade, or no difference
+            that differs from another.
         ValueError: arms of different shape.
     """
     import numpy as np
@@ -61,13 +63,12 @@ def difference(
     gaps = np.isnan(a) | np.isnan(b)
     if np.isnan(a).all() or np.isnan(b).all():
         raise CannotTell("one of the two has no grade at all, so there is no difference")
-    low, high = bounds_of(bounds, a, b)
     binary = is_binary(bounds, a, b)
-    width = high - low if bounds is not None else 0.0
     cases = [a - b]
     if gaps.any():
+        low, high = needed(bounds, int(gaps.sum()))
         cases = [filled(a, low) - filled(b, high), filled(a, high) - filled(b, low)]
-    ends = [_result(joined(case, clusters), width, binary, 1 - confidence) for case in cases]
+    ends = [_result(joined(case, clusters), bounds, binary, 1 - confidence) for case in cases]
     middle = a - b if not gaps.any() else present_mean(a) - present_mean(b)
     value = float(middle.mean())
     agree = ends[0][3] * ends[-1][3] > 0
@@ -81,15 +82,19 @@ def difference(
         runs=a.shape[0],
         random_runs=ends[0][4].random_runs,
         confidence=confidence,
-        noise=spread(joined(middle, clusters)).noise(judge_a + judge_b),
+        noise=spread(joined(middle, clusters)).noise(None if judge_a is None or judge_b is None else judge_a + judge_b),
     )
 
 
-def _result(units: Floats, width: float, binary: bool, alpha: float) -> tuple[float, float, float, float, Spread]:
+def _result(
+    units: Floats, bounds: Bounds | None, binary: bool, alpha: float
+) -> tuple[float, float, float, float, Spread]:
     """Low, high, p-value, mean and spread of one completed set of differences, shape (runs, units)."""
     if units.shape[-1] == 1:
         raise CannotTell("a single item, or a single cluster of items, says nothing about others")
     of = spread(units)
+    varying(of.units, bounds)
+    width = bounds[1] - bounds[0] if bounds is not None else 0.0
     floor = small_sample(units, of, width, binary)
     half = float(half_width(of, alpha, floor))
     mean = float(of.mean)

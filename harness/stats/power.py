@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from harness.errors import CannotTell
 from harness.stats.estimate import ALPHA, MIN_RUNS, Difference, Noise
 from harness.stats.simulate import experiments
 from harness.stats.spread import half_width
@@ -21,13 +22,16 @@ MOST_ITEMS = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Settle:
-    """What would tell a difference of the observed size from 0. None: no number within reason does it alone."""
+    """What would tell a difference of the observed size from 0. None: no number within reason does it alone.
+
+    Where nothing varied, all of it is None: without noise to go by, no design can be judged.
+    """
 
     difference: float
     more_runs: int | None
     more_items: int | None
-    detectable: float
-    """The smallest difference that the present design finds with 80 % power; half the interval where nothing varied."""
+    detectable: float | None
+    """The smallest difference that the present design finds with 80 % power."""
     seconds: float | None = None
     """Forecast time of the further runs."""
 
@@ -39,7 +43,7 @@ def scaled(noise: Noise, runs: int, n: int) -> Noise:
         persistent=noise.persistent * noise.n / n,
         residual=noise.residual * noise.n * noise.runs / (n * runs),
         seed=noise.seed * noise.runs / runs,
-        judge=noise.judge * noise.n * noise.runs / (n * runs),
+        judge=None if noise.judge is None else noise.judge * noise.n * noise.runs / (n * runs),
         n=n,
         runs=runs,
     )
@@ -53,12 +57,15 @@ def detectable(noise: Noise, *, runs: int | None = None, n: int | None = None, p
         runs: training seeds per arm (None: as measured).
         n: items (None: as measured).
         power: probability of finding it.
+
+    Raises:
+        CannotTell: nothing varied, so the power is not known.
     """
     import numpy as np
 
     there = scaled(noise, runs or noise.runs, n or noise.n)
     if there.total <= 0:
-        return 0.0
+        raise CannotTell("no variation was seen, so the power is not known")
     of = experiments(there)
     return float(np.quantile(half_width(of, ALPHA) - of.mean, power))
 
@@ -71,6 +78,8 @@ def settle(found: Difference, seconds_per_run: float | None = None) -> Settle:
         seconds_per_run: what one further training seed costs, both arms together.
     """
     noise, goal = found.noise, abs(found.value)
+    if noise.total <= 0:
+        return Settle(difference=found.value, more_runs=None, more_items=None, detectable=None)
     runs = _least(max(noise.runs, MIN_RUNS), MOST_RUNS, goal, lambda number: detectable(noise, runs=number))
     items = _least(noise.n, MOST_ITEMS, goal, lambda number: detectable(noise, n=number))
     more = None if runs is None else runs - noise.runs
@@ -78,7 +87,7 @@ def settle(found: Difference, seconds_per_run: float | None = None) -> Settle:
         difference=found.value,
         more_runs=more,
         more_items=None if items is None else items - noise.n,
-        detectable=detectable(noise) if noise.total > 0 else (found.high - found.low) / 2,
+        detectable=detectable(noise),
         seconds=None if more is None or seconds_per_run is None else more * seconds_per_run,
     )
 

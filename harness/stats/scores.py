@@ -9,12 +9,13 @@ from harness.stats._values import (
     Bounds,
     Clusters,
     as_runs,
-    bounds_of,
     filled,
     is_binary,
     joined,
+    needed,
     over_repeats,
     present_mean,
+    varying,
 )
 from harness.stats.estimate import CONFIDENCE, Estimate
 from harness.stats.spread import Spread, half_width, quantile, spread
@@ -42,7 +43,7 @@ def score(
         confidence: of the interval, between 0 and 1.
 
     Raises:
-        CannotTell: no grade at all, or a single item without bounds.
+        CannotTell: no grade at all; without bounds also: a missing grade, a single item, or items that are all alike.
     """
     import numpy as np
 
@@ -50,12 +51,15 @@ def score(
     missing = int(np.isnan(runs).sum())
     if missing == runs.size:
         raise CannotTell(f"none of {runs.size} grades is there, so there is no score")
-    low, high = bounds_of(bounds, runs)
-    worst, best = (filled(runs, low), filled(runs, high)) if missing else (runs, runs)
+    worst = best = runs
+    if missing:
+        worst, best = (filled(runs, end) for end in needed(bounds, missing))
     binary = is_binary(bounds, runs)
     span = [interval(v, clusters=clusters, bounds=bounds, binary=binary, confidence=confidence) for v in (worst, best)]
     units = joined(present_mean(runs), clusters)
     of = spread(units) if units.shape[-1] > 1 else None
+    if of is not None:
+        varying(of.units, bounds)
     return Estimate(
         value=float(np.nanmean(runs)),
         low=float(span[0][0]),
@@ -110,11 +114,10 @@ def _wilson(of: Spread, alpha: float, bounds: Bounds, *, size: int, binary: bool
     square = z**2 * units
     if of.random_runs:
         square = square + quantile(alpha, of.runs - 1) ** 2 * of.excess() / width**2
-    # Where nothing varies the share is 0 or 1 in every run, and each unit counts once: the runs may all be alike.
+    # Where nothing varies each unit counts once (the runs may all be alike), as if it could be either bound: that all
+    # are equal says where they are, not how far another item may be from them.
     some = (square > 0) & (spare > 0)
     n = np.where(some, np.divide(spare * z**2, square, out=np.ones_like(spare), where=some), of.n)
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(spare / n + z**2 / (4 * n**2))
-    flat = (square <= 0) & (spare > 0)
-    ends = (np.where(flat, share, centre - half), np.where(flat, share, centre + half))
-    return low + width * np.clip(ends[0], 0.0, 1.0), low + width * np.clip(ends[1], 0.0, 1.0)
+    return low + width * np.clip(centre - half, 0.0, 1.0), low + width * np.clip(centre + half, 0.0, 1.0)

@@ -55,7 +55,7 @@ class Spread:
             return np.zeros_like(self.mean)
         return np.maximum(0.0, self.between - typical_ratio(self.runs - 1) * self.rest)
 
-    def noise(self, judge: float = 0.0) -> Noise:
+    def noise(self, judge: float | None = None) -> Noise:
         """The components of a single experiment (arrays of shape ()), each at least 0."""
         seed = max(0.0, float(self.between - self.rest)) if self.random_runs else 0.0
         rest = float(self.rest) if self.runs > 1 else 0.0
@@ -76,13 +76,20 @@ def spread(values: Floats) -> Spread:
 
     runs, n = values.shape[-2:]
     mean, by_run, by_unit = values.mean(axis=(-2, -1)), values.mean(axis=-1), values.mean(axis=-2)
-    units = by_unit.var(axis=-1, ddof=1) / n
+    units = _real(by_unit.var(axis=-1, ddof=1) / n, values)
     if runs == 1:
         return Spread(mean, units, np.zeros_like(mean), np.zeros_like(mean), n, 1)
     residuals = values - by_run[..., None] - by_unit[..., None, :] + mean[..., None, None]
-    rest = (residuals**2).sum(axis=(-2, -1)) / ((runs - 1) * (n - 1)) / (runs * n)
-    between = by_run.var(axis=-1, ddof=1) / runs
+    rest = _real((residuals**2).sum(axis=(-2, -1)) / ((runs - 1) * (n - 1)) / (runs * n), values)
+    between = _real(by_run.var(axis=-1, ddof=1) / runs, values)
     return Spread(mean, units, between, rest, n, runs)
+
+
+def _real(variance: Floats, values: Floats) -> Floats:
+    """The variance, or 0 where it is only rounding: equal values must count as values that do not vary."""
+    import numpy as np
+
+    return np.where(variance > (1e-12 * np.abs(values).max(axis=(-2, -1))) ** 2, variance, 0.0)
 
 
 def typical_ratio(freedom: int) -> float:

@@ -52,7 +52,7 @@ class Magpie(Synthesizer):
     )
     first_bans: tuple[Text, ...] = identity(
         (),
-        description="Texts such as '#'; the first token of each may not open an instruction (its other tokens do not count).",
+        description="Texts such as '#'. Only the first token of each is banned from opening an instruction.",
         source="released scripts, Llama-3.1",
     )
     stop: tuple[Text, ...] = identity(

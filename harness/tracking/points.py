@@ -83,10 +83,11 @@ def scores(
         for metric in suite.metrics:
             name = safe(f"{split}/{suite.name}/{metric.name}" + (f":{category}" if category else ""))
             points += list(_metric(name, metric, rows, time, step))
-    names = {metric.name for metric in suite.metrics}
+    there = {point.key for point in points}
     for name, value in (manifest.get("report") or {}).items():
-        if name not in names:
-            points += bounded(safe(f"{split}/{suite.name}/{name}"), value, None, None, time, step)
+        key = safe(f"{split}/{suite.name}/{name}")
+        if key not in there:
+            points += bounded(key, value, None, None, time, step)
     return points
 
 
@@ -106,16 +107,18 @@ def _metric(key: str, metric: Metric, rows: Sequence[Mapping[str, Any]], time: i
     if missing < len(values):
         mean = math.fsum(value for value in values if not math.isnan(value)) / (len(values) - missing)
         yield from bounded(
-            key, mean, *_interval(values, [row["cluster"] or row["item"] for row in rows], metric.unit), time, step
+            key, mean, *_interval(values, [row["cluster"] or row["item"] for row in rows], metric.bounds), time, step
         )
 
 
-def _interval(values: Sequence[float], clusters: Sequence[str], unit: str) -> tuple[float | None, float | None]:
-    """The interval of one checkpoint's score; unknown where one item, in a unit without bounds, is all there is."""
+def _interval(
+    values: Sequence[float], clusters: Sequence[str], bounds: tuple[float, float] | None
+) -> tuple[float | None, float | None]:
+    """The interval of one checkpoint's score; unknown where, without bounds, the grades do not tell."""
     from harness.stats import score
 
     try:
-        estimate = score(values, clusters=clusters, bounds=(0.0, 1.0) if unit == "share" else None)
+        estimate = score(values, clusters=clusters, bounds=bounds)
     except CannotTell:
         return None, None
     return estimate.low, estimate.high

@@ -48,10 +48,14 @@ class Summary:
         """When the last evaluation was graded (unix ms); None where there is none yet."""
         return max((milliseconds(self.reader.manifest(("grades", key))) for key in self._graded()), default=None)
 
-    def write(self, tracker: Tracker, parent: Run) -> None:
-        """Logs the comparison and the figures of what is graded now."""
+    def write(self, tracker: Tracker, parent: Run, complete: bool) -> None:
+        """Logs the comparison and the figures of what is graded now.
+
+        Differences become points only when the plan is `complete`: points cannot be taken back, and those of a part of
+        the cells would stand at the same step as the final ones. The document and the note are replaced.
+        """
         graded = self._graded()
-        unit = f"summary-{sha256(sorted(graded))[:10]}"
+        unit = f"summary-{sha256([complete, *graded])[:10]}"
         if not graded or unit in parent.logged:
             return
         with tempfile.TemporaryDirectory() as folder:
@@ -62,9 +66,8 @@ class Summary:
                     tracker.file(parent, "figures", path)
         found = comparison(self.grid)
         tracker.text(parent, "comparison.json", json.dumps(found.document, ensure_ascii=False, indent=1))
-        tracker.log(
-            parent, {unit: Batch(points=found.points(self.ended() or 0), tags={"mlflow.note.content": found.note()})}
-        )
+        points = found.points(self.ended() or 0) if complete else []
+        tracker.log(parent, {unit: Batch(points=points, tags={"mlflow.note.content": found.note()})})
 
     def _graded(self) -> list[str]:
         turns = [turn for cell in self.grid.cells for turn in cell.turns]

@@ -1,8 +1,9 @@
 """The few MLflow calls that tracking makes, each safe to repeat.
 
 A run is found by its tags (plan and cell) and created only where none has them. What was logged to it is listed in its
-tag `loopbench.logged`, written in the same call as, or after, the points themselves: a kill between the two sends the
-same points again, which MLflow keeps once because their times are fixed. Artifacts are written under fixed names.
+tag `loopbench.logged`, sent in the same call as the last of the points: a kill before it sends the same points again,
+which MLflow's databases keep once because their times are fixed. `file:` stores would keep both, and are refused.
+Artifacts are written under fixed names.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from harness.tracking.where import masked
 PLAN, CELL, LOGGED = "loopbench.plan", "loopbench.cell", "loopbench.logged"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the experiment in MLflow's pages for training, not in those for agents."""
-_POINTS, _PARAMS, _TAG = 1000, 100, 5000
-"""MLflow's limits: points and params in one call, and (with a margin) characters in one tag."""
+_POINTS, _PARAMS, _TAG = 900, 100, 5000
+"""Points in one call (of MLflow's 1,000 things, 100 are left for tags), params likewise, characters in one tag."""
 _TABLES = 80
 """How many tables are listed for MLflow's table view; all are stored."""
 
@@ -76,8 +77,13 @@ class Tracker:
 
         Raises:
             Unreachable: no answer.
-            UserError: the experiment was deleted in MLflow.
+            UserError: the experiment was deleted in MLflow, or the URI names a `file:` store.
         """
+        if uri.startswith("file:") or ("://" not in uri and not uri.startswith("databricks")):
+            raise UserError(
+                f"MLFLOW_TRACKING_URI names a folder ({masked(uri)}): MLflow's file stores keep a point that is sent "
+                "twice twice. Name a database (sqlite:///mlflow.db) or a server, or unset the variable"
+            )
         with reached(uri):
             from mlflow import MlflowClient
 
@@ -121,9 +127,10 @@ class Tracker:
         if run.tables:
             listed = [{"path": path, "type": "table"} for path in run.tables[-_TABLES:]]
             tags.append(RunTag("mlflow.loggedArtifacts", json.dumps(listed)))
-        for begin in range(0, len(metrics), _POINTS):
+        last = max(0, (len(metrics) - 1) // _POINTS * _POINTS)
+        for begin in range(0, last, _POINTS):
             self._client.log_batch(run.id, metrics=metrics[begin : begin + _POINTS])
-        self._client.log_batch(run.id, tags=tags)
+        self._client.log_batch(run.id, metrics=metrics[last:], tags=tags)
         run.logged = logged
 
     def text(self, run: Run, path: str, text: str) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.analysis.costs import failures
 from harness.analysis.grid import Cell, Grid
 from harness.store import journal
 from harness.store.artifacts import Store
@@ -31,16 +32,10 @@ class History:
 
 def history(home: Home, experiment: str, plan_key: str) -> History:
     """Reads the journal of an experiment."""
-    started: float | None = None
-    failed: set[str] = set()
-    for event in journal.read(home.journal_file(experiment)):
-        if event["event"] == "grid_started" and event["plan_key"] == plan_key and started is None:
-            started = event["time"]
-        elif event["event"] == "stage_failed":
-            failed.add(event["key"])
-        elif event["event"] in ("stage_started", "stage_finished"):
-            failed.discard(event["key"])
-    return History(round((started or home.grid_file(experiment).stat().st_mtime) * 1000), frozenset(failed))
+    events = list(journal.read(home.journal_file(experiment)))
+    starts = (e["time"] for e in events if e["event"] == "grid_started" and e["plan_key"] == plan_key)
+    started = next(starts, None) or home.grid_file(experiment).stat().st_mtime
+    return History(round(started * 1000), frozenset(failures(events)))
 
 
 @dataclass
@@ -74,7 +69,7 @@ class Writer:
             complete = [self._cell(tracker, parent, cell, past, final) for cell in self.grid.cells]
             everything = all(complete)
             if final:
-                self._summary.write(tracker, parent)
+                self._summary.write(tracker, parent, everything)
                 tracker.finish(parent, _status(everything, bool(past.failed)), self._summary.ended())
             return everything
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from written_experiments import Written, write
@@ -56,12 +57,66 @@ def test_fewer_than_three_seeds_give_a_checkpoint_difference(tmp_path: Path) -> 
     found = compared(tmp_path, Written(seeds=(0,)))
 
     assert {a.verdict for a in found.suites[0].arms} == {"checkpoint difference", "baseline"}
-    assert arm(found, "good").test == "mcnemar"
+    good = arm(found, "good")
+    assert good.difference is not None
+    assert good.exact is not None
+    assert (good.test, good.exact.test) == ("t over items", "mcnemar")
+    assert (good.difference.p < 0.05) == (good.difference.low > 0 or good.difference.high < 0)
+    assert good.difference.p != good.exact.p, "each test has its own field"
+    assert "exact test on items, one checkpoint each, not corrected: good mcnemar" in comparison_text(found)
     assert found.suites[0].groups == ()
     assert found.suites[0].scope == "these checkpoints only (1 training seed; three are needed)"
     plan = arm(found, "same").settle
     assert plan is not None
     assert plan.more_runs is None or plan.more_runs >= 2
+
+
+def test_without_variation_no_power_is_claimed(tmp_path: Path) -> None:
+    found = compared(tmp_path, Written(scale=(0.0, 0.0), items=16))
+
+    plan = arm(found, "good").settle
+    assert plan is not None
+    assert plan.detectable is None
+    assert "good: no variation was seen, so power is unknown" in comparison_text(found)
+
+
+@pytest.mark.parametrize("spec", [{"scale": (5.0, 5.0)}, {"scale": (4.0, 6.0), "missing": {"good": 5}}])
+def test_points_without_bounds_are_not_told_where_grades_are_missing_or_alike(
+    tmp_path: Path, spec: dict[str, Any]
+) -> None:
+    found = compared(tmp_path, Written(metric=Metric(name="length", unit="characters"), items=40, **spec))
+
+    good = arm(found, "good")
+    assert (good.verdict, good.difference) == ("cannot tell", None)
+    assert "the metric has no bounds" in good.reason
+    assert f"good: {good.reason}"[:60] in comparison_text(found)
+
+
+def test_the_judges_noise_is_not_called_0_where_it_was_not_measured(tmp_path: Path) -> None:
+    model = {"judge": {"block": "rubric", "version": 1}, "stand_in": False, "label": "model judge (rubric)"}
+    read = compared(tmp_path / "a", Written(suite=model, items=60))
+    program = compared(tmp_path / "b", Written(items=60))
+
+    assert read.suites[0].noise["judge"] is None
+    assert "judge -" in comparison_text(read)
+    assert read.to_json()["suites"][0]["arms"][0]["verdict"]
+    assert program.suites[0].noise["judge"] == 0.0
+    assert "judge 0%" in comparison_text(program)
+
+
+def test_what_a_suite_says_of_itself_stands_beside_its_figures(tmp_path: Path) -> None:
+    found = compared(tmp_path, Written(suite={"notes": ["subset: the first 40 items only"]}, items=40))
+
+    assert "subset: the first 40 items only" in comparison_text(found)
+    assert found.to_json()["suites"][0]["notes"] == ["subset: the first 40 items only"]
+
+
+def test_the_two_corrections_behind_groups_are_said(tmp_path: Path) -> None:
+    found = compared(tmp_path, Written(arms={"good": 0.7, "plain": 0.5, "same": 0.5, "bad": 0.3}))
+
+    rule = "pairs with plain as in p Holm; the 3 others by a Holm correction of their own"
+    assert found.suites[0].groups_rule == rule
+    assert "by a Holm correction of their own" in " ".join(comparison_text(found).split())
 
 
 def test_a_costlier_winner_is_marked(tmp_path: Path) -> None:

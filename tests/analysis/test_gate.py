@@ -43,7 +43,11 @@ def test_an_equal_candidate_passes(changed: Changed) -> None:
     assert (result.status, result.exit_code) == ("passed", 0)
     assert [check.arm for check in result.checks] == ["good", "plain"]
     assert "PASSED" in result.text()
-    assert "with this noise (as 3 seeds show it) the gate fails" in result.text()
+    assert "with this noise (as 3 seeds show it) this check fails" in result.text()
+    rates = [check.rates.false_alarm for check in result.checks if check.rates is not None]
+    assert result.false_alarm_bound == pytest.approx(sum(rates))
+    assert result.to_json()["false_alarm_bound"] == result.false_alarm_bound
+    assert f"the gate as a whole (2 checks) fails at most {sum(rates):.1%} of unchanged" in result.text()
 
 
 def test_a_planted_regression_fails_and_names_the_recipe(changed: Changed) -> None:
@@ -83,7 +87,7 @@ def test_where_less_is_better_a_rise_fails(changed: Changed) -> None:
         ({"seeds": (7, 8, 9)}, "0 training seeds in both"),
         ({"unfinished": [("good", 1), ("plain", 1)]}, "1 unfinished stage"),
         ({"suite": {"version": 2}}, "unlike suites are not compared: version is 2, in the baseline 1"),
-        ({"suite": {"judge": {"block": "rubric"}}}, "unlike suites are not compared: judge is"),
+        ({"suite": {"judge": None}}, "unlike suites are not compared: judge.block is None, in the baseline oracle"),
         ({"suite": {"items": {"test": "other"}}}, "unlike suites are not compared: items is other"),
         ({"other_items": ["good", "plain"]}, "scored on different items"),
         ({"suite": {"real": True}}, "a program judged a real suite"),
@@ -96,6 +100,79 @@ def test_it_fails_closed(changed: Changed, after: dict[str, Any], reason: str) -
 
     assert (result.status, result.exit_code) == ("cannot tell", 3)
     assert reason in result.text()
+
+
+JUDGE = {
+    "block": "rubric",
+    "version": 1,
+    "options": {"max_tokens": 1024, "temperature": 0.0},
+    "model": "org/judge",
+    "revision": "abc",
+    "dtype": "bfloat16",
+    "engine": "transformers",
+    "prompts": "d1",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("block", "other", "judge.block is other, in the baseline rubric"),
+        ("version", 2, "judge.version is 2, in the baseline 1"),
+        ("options", {"max_tokens": 1024, "temperature": 0.7}, "judge.options.temperature is 0.7, in the baseline 0.0"),
+        ("revision", "abd", "judge.revision is abd, in the baseline abc"),
+        ("revision", None, "judge.revision is None, in the baseline abc"),
+        ("dtype", "float32", "judge.dtype is float32, in the baseline bfloat16"),
+        ("engine", "vllm", "judge.engine is vllm, in the baseline transformers"),
+        ("prompts", "d2", "judge.prompts is d2, in the baseline d1"),
+    ],
+)
+def test_another_judge_is_refused_by_the_field_that_differs(changed: Changed, name: str, value: Any, said: str) -> None:
+    result = changed(before={"suite": {"judge": JUDGE}, "items": 60}, suite={"judge": JUDGE | {name: value}}, items=60)
+
+    assert (result.status, result.exit_code) == ("cannot tell", 3)
+    assert "unlike suites are not compared: " in result.text()
+    assert said in result.text()
+
+
+@pytest.mark.parametrize(("revision", "refused"), [("abc", False), (None, True)])
+def test_a_judges_written_name_counts_only_without_a_revision(
+    changed: Changed, revision: str | None, refused: bool
+) -> None:
+    judge = JUDGE | {"revision": revision}
+    renamed = {"judge": judge | {"model": "/models/judge"}}
+    text = changed(before={"suite": {"judge": judge}, "items": 60}, suite=renamed, items=60).text()
+
+    assert ("judge.model is /models/judge, in the baseline org/judge" in text) == refused
+    assert ("unlike suites" in text) == refused
+
+
+POINTS = Metric(name="score", unit="points")
+RATED = Metric(name="score", unit="points", bounds=(1, 10))
+
+
+@pytest.mark.parametrize(
+    ("metric", "lost", "arms", "status"),
+    [
+        (RATED, 0, ARMS, "passed"),
+        (RATED, 200, ARMS, "cannot tell"),  # the missing half could be the worst
+        (POINTS, 200, ARMS, "cannot tell"),
+        (RATED, 0, {"good": 2.0, "plain": 2.0}, "passed"),  # all alike: what 400 items could have hidden is within 2
+        (POINTS, 0, {"good": 2.0, "plain": 2.0}, "cannot tell"),
+    ],
+    ids=["whole", "half-missing", "half-missing-unbounded", "alike", "alike-unbounded"],
+)
+def test_points_that_are_missing_or_all_alike_are_no_pass(
+    changed: Changed, metric: Metric, lost: int, arms: dict[str, float], status: str
+) -> None:
+    spec = {"metric": metric, "scale": (4.0, 6.0) if arms is ARMS else (5.0, 5.0)}
+    result = changed(margins={"score": 2.0}, before=spec, missing=dict.fromkeys(ARMS, lost), **spec)
+
+    assert result.status == status
+    if arms is not ARMS:
+        assert result.false_alarm_bound is None
+    if arms is not ARMS and metric is RATED:
+        assert "no variation was seen, so how often this check errs is not known" in result.text()
 
 
 def test_nothing_measured_is_never_a_pass(tmp_path: Path) -> None:

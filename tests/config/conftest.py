@@ -10,8 +10,9 @@ import pytest
 
 from harness import config
 from harness.blocks.base import Block, ModelRole, identity, runtime
+from harness.blocks.kinds import Judge
 from harness.errors import ConfigError, UserError
-from harness.records.values import FilePath, Keep
+from harness.records.values import FilePath, Keep, Share
 
 
 class Score(Block):
@@ -88,15 +89,24 @@ class World(Block):
         return f"{split}{self.count}"
 
 
-class Oracle(Block):
-    kind: ClassVar[Any] = "judge"
+class Halves(World):
+    """A suite that can set a share of its items apart."""
+
+    name: ClassVar[str] = "halves"
+    dev: Share | None = identity(None, description="share set apart")
+
+    def splits(self) -> tuple[str, ...]:
+        return ("dev", "test") if self.dev else ("test",)
+
+
+class Oracle(Judge):
     name: ClassVar[str] = "oracle"
     strict: bool = identity(True, description="strict")
 
 
-class Rubric(Block):
-    kind: ClassVar[Any] = "judge"
+class Rubric(Judge):
     name: ClassVar[str] = "rubric"
+    asks_model: ClassVar[bool] = True
     model: ModelRole = identity("judge", description="who judges")
 
 
@@ -104,7 +114,8 @@ class Blocks:
     """Stands for the module `harness.blocks.registry`."""
 
     known: ClassVar[dict[tuple[str, str], type[Block]]] = {
-        (block.kind, block.name): block for block in (Score, Top, Magpie, Respond, Sft, Dpo, World, Oracle, Rubric)
+        (block.kind, block.name): block
+        for block in (Score, Top, Magpie, Respond, Sft, Dpo, World, Halves, Oracle, Rubric)
     }
 
     def get(self, kind: str, name: str) -> type[Block]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from harness.blocks.prompts import BUNDLED, load_pack
 from harness.config import Source
 from harness.config.dump import as_yaml
+from harness.config.models import PACKS
 
 if TYPE_CHECKING:
     from .conftest import Project
@@ -156,10 +161,29 @@ def test_use_lays_changes_over_a_named_file(project: Project) -> None:
 
 
 def test_a_suite_names_its_judge_and_its_dev_share(project: Project) -> None:
-    project.write("evalsuites/world.yaml", "suite: world\njudge: {judge: oracle, strict: false}\ndev: 20%\n")
-    suite = project.load().suite("world")
+    project.write("evalsuites/world.yaml", "suite: halves\njudge: {judge: oracle, strict: false}\ndev: 20%\n")
+    project.replace("experiments/recipes/chain.yaml", "magpie, as", "magpie, focus: feedback, as")
+    trial = project.load()
+    suite = trial.suite("world")
     assert suite.judge is not None
-    assert (suite.judge.strict, suite.dev) == (False, 0.2)
+    assert (suite.judge.strict, suite.block.dev) == (False, 0.2)
+    assert trial.resolved["suites"][0]["dev"] == 0.2
+
+
+def test_a_prompt_pack_is_found_beside_the_yaml_that_names_it(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("experiments/packs/mine.yaml", "version: 1\nprompts: {rate: 'rate {answer}'}\n")
+    project.replace("experiments/trial.yaml", "teacher: model", "teacher: {path: model, prompts: packs/mine.yaml}")
+    trial = project.load()
+    pack = trial.models["teacher"].prompts
+    monkeypatch.chdir(tmp_path.parent)
+    assert load_pack(pack).entries["rate"] == "rate {answer}"
+    assert trial.resolved["models"]["teacher"]["prompts"] == "packs/mine.yaml", "no folder of a machine in the record"
+
+
+def test_the_bundled_packs_are_those_that_are_there() -> None:
+    assert set(PACKS) == set(BUNDLED)
 
 
 def test_files_that_options_name_are_found_beside_the_yaml(project: Project, monkeypatch: object) -> None:

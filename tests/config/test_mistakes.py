@@ -80,6 +80,15 @@ CASES = {
     "a pocket option": (TRIAL, "pool: rows.jsonl", "pool: {kind: pocket, options: {rows: 5, sede: 1}}", f"{TRIAL}:3: options: unknown key 'sede'; did you mean 'seed'?"),
     "a dataset without a place": (TRIAL, "pool: rows.jsonl", "pool: {format: alpaca}", f"{TRIAL}:3: a dataset needs a path or a url"),
     "a url without checksum": (TRIAL, "pool: rows.jsonl", "pool: {url: 'http://h/x.json'}", f"{TRIAL}:3: a url needs the sha256"),
+    "a folder in the experiment's name": (TRIAL, "experiment: trial", "experiment: nightly/trial", f"{TRIAL}:1: experiment: 'nightly/trial' is no name; use letters, digits, - and _"),
+    "a judge model that is a program": (WORLD, "count: 20", "count: 20\njudge: rubric", f"{WORLD}:3: the judge rubric of the suite world asks the model of the role `judge`, which is bound to a programmatic judge"),
+    "a dev share of a suite that has none": (WORLD, "count: 20", "count: 20\ndev: 20%", f"{WORLD}:3: dev: the suite block world of world has no such option: it cannot set a share of its items apart; it has a dev split of its own"),
+    "a dev share that is none": (WORLD, "suite: world\ncount: 20", "suite: halves\ndev: much", f"{WORLD}:2: dev: should be a share such as"),
+    "an unknown prompt pack": (TRIAL, "student: model", "student: {path: model, prompts: genral}", f"{TRIAL}:2: prompts: there is no prompt pack 'genral'; did you mean 'general'?"),
+    "a prompt pack that is not there": (TRIAL, "student: model", "student: {path: model, prompts: gone.yaml}", f"{TRIAL}:2: there is no file or folder "),
+    "a file that is no prompt pack": (TRIAL, "student: model", "student: {path: model, prompts: recipes/pick.yaml}", f"{PICK}: a prompt pack should hold `version:` and `prompts:`"),
+    "a header in the file": (TRIAL, "student: model", "student: {url: 'http://h', options: {headers: {X-Me: abc123}}}", f"{TRIAL}:2: headers: keys do not belong in a file"),
+    "a header in a list": (TRIAL, "student: model", "student: {url: 'http://h', options: {send: [{Authorization: abc123}]}}", f"{TRIAL}:2: Authorization: keys do not belong in a file"),
     "an unknown format": (TRIAL, "pool: rows.jsonl", "pool: {path: rows.jsonl, format: alpacca}", f"{TRIAL}:3: format: there is no \"alpacca\"; did you mean 'alpaca'?"),
 }  # fmt: skip
 
@@ -114,6 +123,45 @@ def test_one_mistake_is_said_once_however_often_its_file_is_used(project: Projec
 def test_a_secret_is_never_repeated(project: Project) -> None:
     project.replace(TRIAL, "student: model", "student: {url: 'http://h', api_key: abc123, api_key_env: sk-abc123}")
     assert "abc123" not in "\n".join(project.mistakes())
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "models.teacher.api_key=abc123",
+        "models.teacher.options.Authorization=abc123",
+        "models.teacher={path: model, password: abc123}",
+        "models.teacher={options: {x-api-key: abc123}}",
+        "train.api-key=abc123",
+        "train={headers: {A: abc123}}",
+        "seeds={token: abc123}",
+        "seeds.token=abc123",
+        "nothing.secret=abc123",
+    ],
+)
+def test_a_secret_on_the_command_line_is_never_repeated(project: Project, setting: str) -> None:
+    found = "\n".join(project.mistakes(setting))
+    assert "abc123" not in found
+    assert f"--set {setting.partition('=')[0]}=***" in found
+
+
+def test_a_judge_model_without_a_judge(project: Project) -> None:
+    project.replace(TRIAL, ", judge: pocket/oracle", "")
+    project.replace(WORLD, "count: 20", "count: 20\njudge: rubric")
+    expected = f"{WORLD}:3: the judge rubric of the suite world asks the model of the role `judge`, which is not bound"
+    assert any(text.startswith(expected) for text in project.mistakes())
+
+
+def test_a_judge_with_a_mistake_is_not_missing_as_well(project: Project) -> None:
+    project.replace(TRIAL, "pocket/oracle", "pocket/oralce")
+    assert not any("judge" in text and "needs" in text for text in project.mistakes())
+
+
+def test_a_dev_share_that_nothing_sets_apart_is_no_dev_split(project: Project) -> None:
+    project.replace(WORLD, "count: 20", "count: 20\nhas_dev: false\ndev: 20%")
+    project.replace(CHAIN, "magpie, as", "magpie, focus: feedback, as")
+    found = project.mistakes()
+    assert any("cannot set a share of its items apart" in text for text in found)
 
 
 def test_an_experiment_that_is_nowhere(project: Project) -> None:

@@ -53,6 +53,32 @@ def test_every_recipe_fits_the_pocket_models(name: str, tmp_path: Path) -> None:
     assert config.load(file, registry).recipe(name).steps
 
 
+def test_spin_trains_as_in_its_paper_whatever_the_experiment_says(tmp_path: Path) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text(
+        "experiment: one\nmodels: {student: pocket/base, judge: pocket/oracle}\ndata: {pool: pocket/clean}\n"
+        "recipes: [spin]\nsuites: [pocket]\ntrain: {learning_rate: 1e-3, epochs: 3, max_length: 512, batch_size: 4}\n"
+    )
+    blocks = [config.load(file, registry).recipe("spin").steps[-1].block(i) for i in (1, 2, 3, 4)]
+    assert [block.learning_rate for block in blocks] == [5e-7, 5e-7, 1e-7, 1e-7]  # arXiv 2401.01335, App. B.1
+    assert [block.beta for block in blocks] == [0.1, 0.1, 0.1, 5]
+    assert {(block.epochs, block.optim, block.weight_decay, block.warmup_steps) for block in blocks} == {
+        (2, "rmsprop", 0.0, 0.1)
+    }
+    assert {block.batch_size * block.gradient_accumulation_steps for block in blocks} == {64}
+    assert {block.max_length for block in blocks} == {512}, "what the recipe leaves open is the experiment's"
+    (one,) = {
+        b.learning_rate
+        for b in config.load(file, registry, ["spin.dpo.learning_rate=1e-4"]).recipes[0].steps[-1].blocks
+    }
+    assert one == 1e-4
+
+
+def test_all_data_costs_no_more_than_its_rows() -> None:
+    loop = config.load("quickstart", registry).recipe("all-data").loop
+    assert (loop.iterations, loop.start_from, loop.data) == (2, "previous", "new")
+
+
 def test_real_data_reads_whole_item_sets_and_keeps_their_prompts_out_of_the_pool(real: Path) -> None:
     experiment = config.load("real-data", registry)
     rows = list(load(experiment.data["pool"]))

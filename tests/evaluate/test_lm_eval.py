@@ -15,7 +15,9 @@ from suite_driver import answers, completion, drive, grades, said
 from harness.blocks.kinds import Answer, Ask, Context, Score
 from harness.engines.base import Logprobs
 from harness.errors import Transient, UserError
+from harness.evaluate._lm_encode import score_request
 from harness.evaluate.lm_eval import LMEval
+from harness.records.chat import DATE, ChatFormat
 
 CHOICES = """
 task: colours
@@ -243,6 +245,36 @@ def test_changed_data_is_another_suite_wherever_it_lies(gsm8k: dict[str, Any], t
     copy.write_text('{"question": "1?", "answer": "#### 1"}')
     assert suite.fingerprint("test") != other.fingerprint("test")
     assert len(other.items("test")) == 1
+
+
+def test_a_share_set_apart_as_dev_is_not_in_test(gsm8k: dict[str, Any]) -> None:
+    suite = LMEval(**gsm8k, fewshot=0, dev=0.4)
+    dev, test = ({item.turns[0] for item in suite.items(split)} for split in ("dev", "test"))
+    assert dev
+    assert test
+    assert not dev & test
+    assert dev | test == {item.turns[0] for item in LMEval(**gsm8k, fewshot=0).items("test")}
+
+
+class Dated:
+    """A tokenizer whose chat template prints the date that it is given, else today's; tokens are characters."""
+
+    bos_token_id = eos_token_id = bos_token = None
+
+    def apply_chat_template(self, messages: Any, *, add_generation_prompt: bool, **given: Any) -> str:
+        said = "".join(m["content"] for m in messages)
+        return f"{given.get('date_string', 'today')}: {said}" + ">" * add_generation_prompt
+
+    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
+        return {"input_ids": [ord(letter) for letter in text]}
+
+
+def test_a_conversation_is_rendered_as_everywhere_else_and_not_with_todays_date() -> None:
+    chat = ChatFormat(Dated(), "", "", "dated")  # type: ignore[arg-type]
+    request = score_request("", [{"role": "user", "content": "hi"}], "yes", chat)
+    assert "".join(map(chr, request.ids)) == f"{DATE}: hi>yes"
+    assert request.start == len(f"{DATE}: hi>")
+    assert chat.text([{"role": "user", "content": "hi"}]) == f"{DATE}: hi"
 
 
 def test_a_limit_is_called_a_subset(gsm8k: dict[str, Any]) -> None:

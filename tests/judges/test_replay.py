@@ -17,6 +17,22 @@ from harness.judges.replay import Replay
 
 PAIR = pair(EvalItem(id="a/0", turns=("Say hi",), reference=("Hello",)), "answer first")
 TURNS = EvalItem(id="m/81", turns=("Say hi", "Again"), data=source_data(81))
+FIRST = "[Question]\nSay hi\n\n[The Start of Assistant's Answer]\nHi there\n[The End of Assistant's Answer]"
+SECOND = """<|The Start of Assistant A's Conversation with User|>
+
+### User:
+Say hi
+
+### Assistant A:
+Hi
+
+### User:
+Again
+
+### Assistant A:
+Hi again
+
+<|The End of Assistant A's Conversation with User|>"""
 
 
 def write(path: Path, rows: list[dict[str, Any]], lines: bool = False) -> str:
@@ -58,17 +74,40 @@ def test_what_was_not_recorded_is_missing(tmp_path: Path, row: dict[str, Any], o
 
 
 def test_a_grade_is_read_anew_from_the_judges_text(tmp_path: Path) -> None:
-    row = {"question_id": 81, "turn": 2, "user_prompt": "... Hi again ...", "judgment": "Rating: [[4]]", "score": 9}
+    row = {"question_id": 81, "turn": 2, "user_prompt": SECOND, "judgment": "Rating: [[4]]", "score": 9}
     path = write(tmp_path / "j.jsonl", [row], lines=True)
     assert replayed(path, TURNS, "Hi", "Hi again", turn=1).score == 4
     assert replayed(path, TURNS, "Hi", "Other", turn=1).reason == "the recorded verdict is about another answer"
     assert replayed(path, TURNS, "Hi", "Hi again", turn=0).reason == "no recorded verdict about this answer"
 
 
-def test_a_failed_judgement_is_missing_not_minus_one(tmp_path: Path) -> None:
-    row = {"question_id": 81, "turn": 1, "user_prompt": "Hi", "judgment": "$ERROR$", "score": -1}
-    verdict = replayed(write(tmp_path / "j.jsonl", [row], lines=True), TURNS, "Hi")
+@pytest.mark.parametrize("answer", ["", " ", "Hi", "there", "Hi there, friend"])
+def test_a_grade_is_not_lent_to_an_empty_answer_or_a_part_of_the_recorded_one(tmp_path: Path, answer: str) -> None:
+    row = {"question_id": 81, "turn": 1, "user_prompt": FIRST, "judgment": "Rating: [[9]]"}
+    path = write(tmp_path / "j.jsonl", [row], lines=True)
+    assert replayed(path, TURNS, "Hi there").score == 9
+    verdict = replayed(path, TURNS, answer)
     assert (verdict.score, verdict.parsed) == (None, False)
+    assert verdict.reason == "the recorded verdict is about another answer"
+
+
+def test_a_grade_of_a_second_turn_is_about_the_whole_conversation(tmp_path: Path) -> None:
+    row = {"question_id": 81, "turn": 2, "user_prompt": SECOND, "judgment": "Rating: [[4]]"}
+    path = write(tmp_path / "j.jsonl", [row], lines=True)
+    for first, second in (("Ho", "Hi again"), ("Hi", ""), ("Hi", "again"), ("Hi again", "Hi")):
+        assert replayed(path, TURNS, first, second, turn=1).score is None
+
+
+def test_a_prompt_without_markers_matches_nothing(tmp_path: Path) -> None:
+    row = {"question_id": 81, "turn": 1, "user_prompt": "Say hi. Hi there", "judgment": "Rating: [[9]]"}
+    path = write(tmp_path / "j.jsonl", [row], lines=True)
+    assert [replayed(path, TURNS, answer).score for answer in ("", "Hi there")] == [None, None]
+
+
+def test_a_failed_judgement_is_missing_not_minus_one(tmp_path: Path) -> None:
+    row = {"question_id": 81, "turn": 1, "user_prompt": FIRST, "judgment": "$ERROR$", "score": -1}
+    verdict = replayed(write(tmp_path / "j.jsonl", [row], lines=True), TURNS, "Hi there")
+    assert (verdict.score, verdict.parsed, verdict.reason) == (None, False, "")
 
 
 def test_mistakes_name_the_file(tmp_path: Path) -> None:

@@ -72,6 +72,24 @@ def test_a_preference_follows_the_order_shown(says: str, order: Any, preference:
     assert (prompt.index("four") < prompt.index("REFERENCE")) == (order == "answer first")
 
 
+def test_every_verdict_has_noise_of_its_own() -> None:
+    """With a temperature, verdicts on two items, turns or orders must not come from one seed."""
+    seeds: list[int | None] = []
+
+    def say(ask: Ask) -> str:
+        seeds.append(ask.fixed_seed)
+        return "[[A]] [[5]]"
+
+    one, other = ITEM, EvalItem(id="r", turns=ITEM.turns, reference=("4",))
+    orders = [pair(other, order) for order in ("answer first", "reference first")]
+    for item, turn in [(one, 0), (one, 1), (other, 0), *((item, 0) for item in orders)]:
+        drive(Rubric(temperature=0.7).judge(item, ANSWER, turn, GENERAL), say)
+    assert None not in seeds
+    assert len(set(seeds)) == 5
+    drive(Rubric(temperature=0.7).judge(one, ANSWER, 0, GENERAL), say)
+    assert seeds[-1] == seeds[0], "the same question has the same noise in every run"
+
+
 def test_braces_in_an_answer_are_only_text() -> None:
     item = EvalItem(id="q", turns=("Write {answer} and {0}",))
     assert "Write {answer} and {0}" in judged("Rating: [[3]]", item)[1]

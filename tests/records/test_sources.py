@@ -160,6 +160,11 @@ def test_rows_of_one_prompt_are_withheld_together(tmp_path: Path) -> None:
 
 
 class _Suite:
+    count = 2
+
+    def identity_options(self) -> dict[str, Any]:
+        return {"count": self.count}
+
     def items(self, split: str) -> list[Any]:
         return [type("Item", (), {"turns": ("question  3 ", "question 4")})()]
 
@@ -175,6 +180,17 @@ def test_prompts_of_tests_stay_out_and_are_counted(tmp_path: Path) -> None:
     assert {f"set/{k}" for k in range(20)} - {row.id for row in examples(guarded)} == {"set/3", "set/7"}
     assert sorted(dropped(guarded)) == ["prompt of suite", "prompt of tests"]
     assert fingerprint(guarded) != fingerprint(source)
+
+
+def test_what_is_kept_out_follows_the_options_and_the_name_of_the_suite(tmp_path: Path) -> None:
+    """A suite's own fingerprint covers where its items come from, not how many are asked."""
+    source = dataset(tmp_path / "x.jsonl", lines(ROWS))
+    more = _Suite()
+    more.count = 3
+    suites = [SuiteRef(name=name, block_name="suite", block=block) for name, block in (
+        ("suite", _Suite()), ("suite", more), ("other", _Suite()),
+    )]  # fmt: skip
+    assert len({fingerprint(source.model_copy(update={"exclude": (suite,)})) for suite in suites}) == 3
 
 
 def test_nothing_left_says_what_was_dropped(tmp_path: Path) -> None:

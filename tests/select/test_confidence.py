@@ -48,6 +48,11 @@ def test_agreement_with_fresh_samples(score: Any, example: Any, with_chat: Any) 
     assert asked[0].fixed_seed != asked[1].fixed_seed, "rows of one batch do not share their noise"
 
 
+def test_only_agreement_depends_on_the_seed() -> None:
+    assert Confidence(by="agreement").is_random()
+    assert not Confidence(by="likelihood").is_random(), "one more data seed must not score the pool again"
+
+
 def test_a_failed_request_leaves_its_row_missing(score: Any, example: Any, with_chat: Any, flat: Any) -> None:
     def say(request: Any) -> Any:
         return LoopbenchError("too long") if request.start > 4 else flat(lambda text: 0.0)(request)

@@ -55,6 +55,21 @@ def test_an_exact_duplicate_is_not_counted_as_near_and_chunks_see_each_other(sel
     assert got == [*[None] * 5000, "duplicate", "near duplicate"]
 
 
+def test_texts_without_words_are_no_duplicates_of_each_other(select: Any) -> None:
+    texts = ["🎉🎊🥳🎂🎈🎁 🎉🎉", "😢💔", "+ - * /", "<= >= == !=", "?!", "🎉🎊🥳🎂🎈🎁 🎉🎉!"]
+    got = select(Dedup(near=0.7), prompt=texts)
+    assert got == [None, None, None, None, None, "near duplicate"]
+
+
+def test_texts_of_scripts_without_spaces_are_compared_by_characters(select: Any) -> None:
+    """To word runs, each of these is one word, and two that differ in a letter have nothing in common."""
+    one = "请用简单的语言解释光合作用是如何进行的，并举一个日常生活中的例子来说明它的重要性。"
+    other = "写一首关于秋天的短诗，要求每行不超过七个字，并且押韵。最后请解释这首诗的含义。"
+    kana = "ひかりごうせいのしくみを、こどもにもわかるように、やさしいことばでせつめいしてください"
+    near = [one.replace("日常", "平常"), other + "谢谢", kana + "。"]
+    assert select(Dedup(near=0.6), prompt=[one, other, kana, *near]) == [None, None, None, *["near duplicate"] * 3]
+
+
 @pytest.mark.parametrize("options", [{"near": 0}, {"near": 1.2}, {"shingle": 0}, {"on": "id"}])
 def test_dedup_refuses_options_without_meaning(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -78,6 +78,13 @@ def test_prefer_by_rating(score: Any, example: Any, said: list[str], wanted: flo
     assert unread == {"prefer": [None]}
 
 
+def test_a_rating_outside_1_to_10_is_missing(score: Any, example: Any, with_chat: Any) -> None:
+    loose = {"rate": "rate {question} {answer}", "rate.parse": r"rating : (\d+)"}
+    row = rewritten(example, "new", "old")
+    for said in ("rating : 99", "rating : 0"):
+        assert score(Prefer(by="rating"), [row], lambda ask, s=said: s, with_chat(prompts=loose))["prefer"] == [None]
+
+
 def test_auto_takes_the_verdict_where_the_pack_has_one(score: Any, example: Any, with_chat: Any, flat: Any) -> None:
     row = rewritten(example, "good", "bad")
     assert score(Prefer(), [row], flat(lambda text: 1.0), with_chat(prompts=RATE))["prefer"] == [0.5]

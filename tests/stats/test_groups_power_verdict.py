@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from harness.errors import CannotTell
 from harness.stats import Difference, Noise, detectable, difference, error_rates, non_inferior, settle, tie_groups
 
 
@@ -112,7 +113,14 @@ def test_the_gate_states_how_often_it_errs() -> None:
     assert blunt.false_alarm <= 0.04
 
 
-def test_where_nothing_varied_the_interval_says_what_could_be_seen() -> None:
-    none = np.zeros((1, 16))
+@pytest.mark.parametrize("gap", [0.0, 0.3])
+def test_where_nothing_varied_the_power_is_not_known(gap: float) -> None:
+    none = np.full((1, 16), 0.1)
+    flat = difference(none + gap, none, bounds=(0, 1))
 
-    assert settle(difference(none, none, bounds=(0, 1))).detectable == pytest.approx(0.188, abs=0.001)
+    plan = settle(flat)
+
+    assert (plan.detectable, plan.more_runs, plan.more_items) == (None, None, None)
+    assert flat.high - flat.low > 0.3
+    with pytest.raises(CannotTell, match="no variation was seen"):
+        detectable(flat.noise)

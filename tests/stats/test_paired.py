@@ -94,6 +94,23 @@ def test_where_the_missing_ones_could_turn_the_sign_there_is_no_evidence() -> No
     assert difference(a, b, bounds=(0, 1)).p == 1
 
 
+def test_without_bounds_missing_or_equal_grades_are_no_evidence() -> None:
+    a, b = 5 + arms(0.05)[0], 5 + arms(0.05)[1]
+    a[:, :2] = np.nan
+    with pytest.raises(CannotTell, match="6 grades are missing and the metric has no bounds"):
+        difference(a, b)
+    with pytest.raises(CannotTell, match="no item differs from another"):
+        difference(np.full((3, 20), 7.1), np.full((3, 20), 7.0))
+
+
+def test_equal_differences_of_a_bounded_metric_are_not_certain() -> None:
+    found = difference(np.full((3, 20), 7.1), np.full((3, 20), 7.0), bounds=(1, 10))
+
+    assert found.low < 0 < found.high
+    assert found.noise.total == 0
+    assert found.noise.judge is None
+
+
 def test_clusters_widen_the_interval_where_their_items_agree() -> None:
     a, b = arms(0.05)
     twice = difference(np.repeat(a, 2, 1), np.repeat(b, 2, 1), clusters=[i // 2 for i in range(600)], bounds=(0, 1))

@@ -45,6 +45,17 @@ def test_a_row_is_a_self_written_turn_and_its_answer(synthesize: Any) -> None:
     assert made.rows[0].tags == {}
 
 
+def test_two_steps_of_one_iteration_share_neither_ids_nor_groups(synthesize: Any) -> None:
+    """`Context.block` tells two definitions of a stage apart; the name of the block does not."""
+    one, other = (
+        synthesize(Magpie(rows=2, system=text), [], both("why?"), Context(block=f"magpie-{text}", chats=CHATS)).rows
+        for text in ("a", "b")
+    )
+    assert not {row.id for row in one} & {row.id for row in other}
+    assert not {row.group for row in one} & {row.group for row in other}
+    assert {row.origin.block for row in (*one, *other)} == {"magpie"}
+
+
 def test_the_papers_sampling_is_the_default(synthesize: Any) -> None:
     question, answer = synthesize(Magpie(rows=1), [], both("why?"), context()).asked
     assert (question.speaker, question.messages) == ("user", ())
@@ -90,6 +101,18 @@ def test_bans_and_stops_reach_the_first_ask_only(synthesize: Any) -> None:
     assert question.sampling.first_bans == (ord("#"), ord("*"))
     assert (question.sampling.stop, question.sampling.first_temperature) == (("\n",), 1.2)
     assert (answer.sampling.first_bans, answer.sampling.stop) == ((), ())
+
+
+def test_a_ban_that_is_no_token_is_a_clear_error(synthesize: Any) -> None:
+    class Silent(Chat):
+        def encode(self, text: str, special: bool = False) -> tuple[int, ...]:
+            return ()
+
+    chats: Any = {"teacher": Silent()}
+    with pytest.raises(
+        UserError, match="first_bans has '\\\\u200b', which is no token at all for the tokenizer of teacher"
+    ):
+        synthesize(Magpie(rows=1, first_bans=("\u200b",)), [], both("why?"), Context(block="magpie", chats=chats))
 
 
 def test_a_system_turn_steers_the_question_not_the_answer(synthesize: Any) -> None:

@@ -88,6 +88,20 @@ def test_answers_of_two_iterations_have_different_ids(synthesize: Any) -> None:
     assert len(set(ids)) == 2
 
 
+def test_answers_of_two_steps_have_different_ids(synthesize: Any) -> None:
+    contexts = [Context(block=f"respond-{k}") for k in (1, 2)]
+    assert len({synthesize(Respond(), [row("a", "?")], lambda ask: "x", c).rows[0].id for c in contexts}) == 2
+
+
+def test_tags_of_the_answer_do_not_outlive_it(synthesize: Any) -> None:
+    parent = row(
+        "a", "?", tags={"category": "math", "leaf": "math/sharing", "defect": "wrong", "of": "b", "lang": "en"}
+    )
+    assert synthesize(Respond(), [parent], lambda ask: "x").rows[0].tags == {"category": "math", "leaf": "math/sharing"}
+    kept = synthesize(Respond(keep_tags=("lang",)), [parent], lambda ask: "x").rows[0].tags
+    assert kept == {"lang": "en"}
+
+
 def test_a_row_that_is_only_an_answer_is_dropped(synthesize: Any) -> None:
     only = Example(id="a", messages=(Message(role="assistant", content="hi"),))
     assert synthesize(Respond(), [only]).reasons == ["no prompt"]

@@ -99,6 +99,23 @@ def test_categories_are_shown_where_there_are_several() -> None:
     assert not any(":" in key for key in made(rows[:1], Metric(name="score")))
 
 
+def test_a_category_that_the_suite_reports_too_is_one_point() -> None:
+    rows = [grade(4.0, "a", "math"), grade(6.0, "b", "math"), grade(8.0, "c", "writing")]
+    manifest = {"created": 1.5, "report": {"score:math": 5.0, "score:turn-1": 6.0}}
+    rated = suite(Metric(name="score", unit="points", bounds=(1, 10)))
+    keys = [p.key for p in points.scores(rated, "test", 1, manifest, rows)]
+    assert keys.count("test/s/score:math") == 1
+    assert keys.count("test/s/score:turn-1") == 1
+
+
+def test_grades_in_points_keep_to_their_bounds() -> None:
+    rows = [grade(float(9 + k % 2), str(k)) for k in range(4)] + [grade(None, "lost")]
+    bounded = made(rows, Metric(name="score", unit="points", bounds=(1, 10)))
+    assert bounded["test/s/score.high"] <= 10
+    assert bounded["test/s/score.low"] < 8
+    assert "test/s/score.low" not in made(rows, Metric(name="score", unit="points"))
+
+
 def test_curves_leave_out_what_is_no_number() -> None:
     history = [{"step": 1, "loss": 2.0, "epoch": 0.1}, {"step": 2, "loss": float("nan"), "note": "x"}]
     found = points.curves("sft", 10, {"created": 2.0, "report": {"history": history}})

@@ -146,6 +146,9 @@ def test_what_finishes_later_is_added(world: Any, look: Look) -> None:
     whole = look(world)
     assert {run.info.status for run in whole.runs.values()} == {"FINISHED"}
     assert whole.history()[ALL] == part.history()[ALL]
+    assert part.history()[PARENT] == {}, "the differences of a part of the cells are not final"
+    assert {len(found) for found in whole.history()[PARENT].values()} == {1}
+    assert "| recipe |" in part.runs[PARENT].data.tags["mlflow.note.content"]
 
 
 def test_another_plan_is_another_parent(world: Any) -> None:
@@ -187,6 +190,13 @@ def test_without_a_finished_evaluation_the_parent_says_so(world: Any, look: Look
 def test_an_experiment_that_never_ran_is_refused(world: Any) -> None:
     with pytest.raises(CannotTell, match="was never run in"):
         replay(world.home, "other", {})
+
+
+@pytest.mark.parametrize("uri", ["file:///tmp/mlruns", "./mlruns"])
+def test_a_file_store_is_refused(world: Any, uri: str) -> None:
+    world.begin().finish()
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI names a folder"):
+        replay(world.home, "trial", {"MLFLOW_TRACKING_URI": uri})
 
 
 def test_an_experiment_in_the_trash_is_refused(world: Any) -> None:

@@ -47,9 +47,10 @@ def _swapped(held: dict[str, str], one: str, two: str, thing: str) -> Solution |
     if one not in held or two not in held or thing not in held.values() or one == two:
         return None
     now = {**held, one: held[two], two: held[one]}
+    traded = f"{one} takes the {now[one]} and {two} takes the {now[two]} ."
     line = " , ".join(f"{who} has the {what}" for who, what in now.items()) + " ."
     answer = next(who for who, what in now.items() if what == thing)
-    return final("answer :", answer, [line], state=now, others=list(now))
+    return final("answer :", answer, [traded, line], state=now, others=list(now))
 
 
 def _swap(slots: Slots, previous: Turn | None) -> Solution | None:
