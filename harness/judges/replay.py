@@ -25,7 +25,8 @@ class Replay(Judge):
     """Looks the verdict up in a file and checks that it was about this very answer.
 
     `annotations.json` of alpaca-eval is found by instruction and output; a FastChat judgement file by question id, turn
-    and the answers between the markers of the recorded prompt, which must be the same to the letter. The grade of a FastChat row is read anew from the judge's text.
+    and the answers between the markers of the recorded prompt, which must be the same to the letter. The grade of a
+    FastChat row is read anew from the judge's text.
     """
 
     name: ClassVar[str] = "replay"

@@ -21,7 +21,7 @@ from harness.tracking.where import masked
 
 PLAN, CELL, LOGGED = "loopbench.plan", "loopbench.cell", "loopbench.logged"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Opens the experiment in MLflow's pages for training, not in those for agents."""
+"""Opens the experiment in MLflow's pages for training, not in those for chat applications."""
 _POINTS, _PARAMS, _TAG = 900, 100, 5000
 """Points in one call (of MLflow's 1,000 things, 100 are left for tags), params likewise, characters in one tag."""
 _TABLES = 80

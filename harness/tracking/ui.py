@@ -44,7 +44,9 @@ def ui(home: Home, env: Mapping[str, str], port: int = 5000) -> Ui:
     if uri == tracking_uri(home, {}):
         _exists(home)
     _free(port)
-    command = ["-m", "mlflow", "server", "--backend-store-uri", uri, "--host", HOST, "--port", str(port)]
+    # what others log to this server belongs in the home as well, not in the folder where it was started
+    stores = ["--backend-store-uri", uri, "--artifacts-destination", str(home.path / "mlartifacts")]
+    command = ["-m", "mlflow", "server", *stores, "--host", HOST, "--port", str(port)]
     return Ui(
         url=f"http://{HOST}:{port}",
         command=(sys.executable, *command, "--workers", "1"),

@@ -37,6 +37,7 @@ def test_it_is_one_light_process_on_this_machine_only(world: Any) -> None:
     assert pages.url == f"http://127.0.0.1:{port}"
     assert f"--host 127.0.0.1 --port {port} --workers 1" in words
     assert f"sqlite:///{world.home.path / 'mlflow.db'}" in words
+    assert f"--artifacts-destination {world.home.path / 'mlartifacts'}" in words, "and not in the current folder"
     assert pages.env["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert pages.env["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert pages.env["HOME"] == "/home/x"

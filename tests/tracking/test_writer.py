@@ -11,7 +11,10 @@ import pytest
 
 from harness.errors import CannotTell, UserError
 from harness.store.journal import read as read_journal
+from harness.tracking.points import Point
 from harness.tracking.sink import replay
+from harness.tracking.tracker import Run, Tracker
+from harness.tracking.units import Batch
 
 PARENT = "grid-plan00000000"
 ALL, TOP = "all-data/student/s0", "top[top.keep=5%]/student/s0"
@@ -207,3 +210,24 @@ def test_an_experiment_in_the_trash_is_refused(world: Any) -> None:
     world.begin()
     with pytest.raises(UserError, match="was deleted in MLflow.*mlflow experiments restore -x"):
         replay(world.home, "trial", {})
+
+
+@pytest.mark.parametrize(("points", "calls"), [(0, 1), (5, 1), (900, 1), (901, 2)])
+def test_the_mark_is_sent_with_the_last_points(points: int, calls: int) -> None:
+    sent: list[dict[str, Any]] = []
+
+    class Client:
+        def search_runs(self, *_: Any, **__: Any) -> Any:
+            return type("Page", (list,), {"token": None})()
+
+        def log_batch(self, run: str, **given: Any) -> None:
+            sent.append(given)
+
+    run = Run(id="r", status="RUNNING")
+    made = [Point("a", 0.0, 1, step) for step in range(points)]
+    Tracker(Client(), "1", "plan").log(run, {"unit": Batch(points=made)})
+
+    assert len(sent) == calls
+    assert sum(len(call["metrics"]) for call in sent) == points
+    assert [bool(call.get("tags")) for call in sent] == [False] * (calls - 1) + [True]
+    assert all(len(call["metrics"]) + len(call.get("tags", ())) <= 1000 for call in sent)
