@@ -104,7 +104,8 @@ def worker_seconds(home: Path, name: str) -> dict[str, Any]:
 
 def help_ratio() -> dict[str, float]:
     """`loopbench --help` against importing click, alternated, median of ten."""
-    ours, click = [], []
+    ours: list[float] = []
+    click: list[float] = []
     command = Path(sys.executable).with_name("loopbench")
     for _ in range(10):
         for target, sink in (([str(command), "--help"], ours), ([sys.executable, "-c", "import click"], click)):

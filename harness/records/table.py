@@ -58,7 +58,7 @@ def frame(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if missing:
         known = sorted(n.removeprefix(SCORE) for n in have if n.startswith(SCORE))
         raise KeyError(f"the rows have no {', '.join(missing)}; their scores are: {', '.join(known) or 'none'}")
-    table = pq.read_table(path, columns=sorted(set(stored.values()))).to_pandas()
+    table: pd.DataFrame = pq.read_table(path, columns=sorted(set(stored.values()))).to_pandas()
     result = table.iloc[:, :0].copy()
     for name, source in stored.items():
         result[name] = _texts(table[source], name) if source == "messages" else table[source]

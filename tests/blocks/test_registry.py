@@ -11,7 +11,7 @@ import pytest
 from pydantic import Field
 
 from harness.blocks import registry
-from harness.blocks.base import Block, ModelRole, identity, option_class, runtime
+from harness.blocks.base import Block, Kind, ModelRole, identity, option_class, runtime
 from harness.blocks.kinds import Selector
 from harness.errors import UserError
 
@@ -30,7 +30,7 @@ def entry(name: str, value: str) -> EntryPoint:
 
 
 @pytest.mark.parametrize("kind", registry.kinds())
-def test_every_option_of_every_block_is_classified_and_described(kind: registry.Kind) -> None:
+def test_every_option_of_every_block_is_classified_and_described(kind: Kind) -> None:
     for name in registry.names(kind):
         block = registry.get(kind, name)
         for option, info in block.model_fields.items():

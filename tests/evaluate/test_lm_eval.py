@@ -270,7 +270,7 @@ class Dated:
 
 
 def test_a_conversation_is_rendered_as_everywhere_else_and_not_with_todays_date() -> None:
-    chat = ChatFormat(Dated(), "", "", "dated")  # type: ignore[arg-type]
+    chat = ChatFormat(Dated(), "", "", "dated")
     request = score_request("", [{"role": "user", "content": "hi"}], "yes", chat)
     assert "".join(map(chr, request.ids)) == f"{DATE}: hi>yes"
     assert request.start == len(f"{DATE}: hi>")

@@ -76,7 +76,7 @@ def test_a_full_disk_names_path_and_bytes(tmp_path: Path, monkeypatch: pytest.Mo
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(atomic.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"x\.json: 11 bytes could not be written \(No space left on device\)"):
         atomic.write_json(tmp_path / "x.json", {"a": 1})
     assert list(tmp_path.iterdir()) == []
