@@ -1,6 +1,6 @@
-"""Write the model cards of the shipped models: `python -m harness.pocket.card --facts FACTS.json`.
+"""Write the model cards of the shipped models: `python -m harness.pocket.card`.
 
-The cards hold only what was measured: the table is the output of `check`, and the facts file says how the models were
+The cards hold only what was measured: the table is the output of `check`, and `training.json` says how the models were
 trained and how base does after fine-tuning (`benchmarks/pocket_quality.py`).
 """
 
@@ -85,7 +85,7 @@ def _row(target: Target, name: str) -> str:
 def main() -> None:
     """Measure and write both cards."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--facts", type=Path, required=True)
+    parser.add_argument("--facts", type=Path, default=Path(__file__).parent / "training.json")
     parser.add_argument("--items", type=int, default=200, help="held-out items per family")
     options = parser.parse_args()
 

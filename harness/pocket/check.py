@@ -176,13 +176,14 @@ def _rated(player: Player, each: int) -> Iterator[Target]:
     yield share("chat / ratings that can be read", [rating is not None for rating in ratings], 0.95)
     good = [float(r) for r in ratings[:each] if r is not None]
     bad = [float(r) for r in ratings[each:] if r is not None]
-    if good and bad:
-        yield ranked("chat / AUROC of ratings, good against defective", good, bad, 0.85)
+    name = "chat / AUROC of ratings, good against defective"
+    # Nothing that can be read is a failed target, not a missing one.
+    yield ranked(name, good, bad, 0.85) if good and bad else Target(name, 0.0, 0.0, 1.0, 0, 0.85, passed=False)
 
 
 def _critiqued(player: Player, each: int) -> Iterator[Target]:
     rng = Random("pocket check critique")
-    turns = [q.turns[0] for q in questions("test", each)]
+    turns = [q.turns[0] for q in questions("test", each * len(CATEGORIES))]
     problems = [rng.choice(list(RATINGS)) for _ in turns]
     chats = [
         [ask("critique", question=t.user, answer=shown(t, p, rng, None))] for t, p in zip(turns, problems, strict=True)
@@ -194,7 +195,7 @@ def _critiqued(player: Player, each: int) -> Iterator[Target]:
 
 def _rewritten(player: Player, each: int) -> Iterator[Target]:
     rng = Random("pocket check rewrite")
-    turns = [q.turns[0] for q in questions("test", each)]
+    turns = [q.turns[0] for q in questions("test", each * len(CATEGORIES))]
     meant = [t.reference if rng.random() < 0.6 else corrupted(t.truth, t.reference, rng) for t in turns]
     given = [off_format(t.truth, text, rng.choice(STYLES)) for t, text in zip(turns, meant, strict=True)]
     said = player.answer([[ask("rewrite", question=t.user, answer=a)] for t, a in zip(turns, given, strict=True)])
@@ -218,7 +219,7 @@ def _proposed(player: Player, each: int) -> Iterator[Target]:
 
 
 def _untuned(player: Player, each: int) -> Iterator[Target]:
-    asked = questions("test", each)
+    asked = questions("test", each * len(CATEGORIES))
     said = player.answer([exchange(q.turns, []) for q in asked])
     right = [oracle.grade(q.turns[0].truth, text).correct for q, text in zip(asked, said, strict=True)]
     yield share("base / solved in chat form before tuning", right, 0.05, at_most=True)

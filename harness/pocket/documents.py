@@ -10,7 +10,7 @@ from collections.abc import Callable
 from random import Random
 
 from harness.pocket.forms import Turn
-from harness.pocket.retold import RETELLERS, restyled
+from harness.pocket.retold import RETELLERS
 from harness.pocket.tasks.writing import rhymes_with
 from harness.pocket.words import HARDNESS, LAND, LEGS, NAMES, OPPOSITES, ORDERS, REIGN, VOICES, WEIGHT, WORK
 from harness.pocket.world import CATEGORIES, draw
@@ -123,7 +123,5 @@ def document(rng: Random, split: str | None = "train", retold: float = 0.0) -> s
 
 
 def _passage(category: str, turn: Turn, rng: Random, retold: float) -> str:
-    if retold <= 0 or rng.random() >= retold:
-        return _WRITERS[category](turn, rng)
-    text = RETELLERS[category](turn, rng)
-    return restyled(text, rng) if rng.random() < 0.7 else text
+    again = retold > 0 and rng.random() < retold
+    return (RETELLERS if again else _WRITERS)[category](turn, rng)

@@ -113,23 +113,6 @@ def _roleplay(turn: Turn, rng: Random) -> str:
     return f"with {' and '.join(pair)} the {who} will say {opening} good day to {' and to '.join(pair)} {closing}"
 
 
-_COLONS = (":", "?", "=", "-", "so", "\n")
-_COMMAS = (",", ";", "and", "then", ".", "\n")
-_OPENINGS = ("about", "on", "with", "of", "from", "for", "what", "who", "where", "which")
-
-
-def restyled(text: str, rng: Random) -> str:
-    """The same passage in another punctuation and layout, drawn anew for each passage.
-
-    A model that has met one layout only writes that one; one that has met many takes up a new one from few examples.
-    """
-    colon, comma, opening = rng.choice(_COLONS), rng.choice(_COMMAS), rng.choice(_OPENINGS)
-    first, *rest = text.split(" ")
-    words = [opening if first in _OPENINGS else first]
-    words += [{":": colon, ",": comma}.get(word, word) for word in rest]
-    return " ".join(words).replace(" \n ", "\n")
-
-
 RETELLERS: dict[str, Callable[[Turn, Random], str]] = {
     "writing": _writing, "roleplay": _roleplay, "reasoning": _reasoning, "math": _math, "coding": _coding,
     "extraction": _extraction, "stem": _stem, "humanities": _humanities,

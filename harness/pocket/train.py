@@ -33,7 +33,7 @@ What users ask is random by design, so its gradient is mostly noise once the wor
 USER_SHARE = 0.3
 TOLD = 12_000_000
 """Tokens after which `RETOLD_SHARE` of the passages that base reads have their second wording."""
-RETOLD_SHARE = 0.8
+RETOLD_SHARE = 0.65
 _WARMUP_STEPS = 100
 
 

@@ -9,7 +9,7 @@ counts the rest twice, so a share of it is taken off A:
 Each source has its own t quantile (Banerjee 1960), which is safe whatever their ratio, and `m` is the median of
 chi²(S-1)/(S-1): between-run variance counts only so far as it exceeds what item noise alone would show half of the
 time. With m = 1 and Satterthwaite's degrees of freedom instead (the usual ANOVA interval), the width jumps by a factor
-of two where A passes the rest. `benchmarks/statistics.py` prints the coverage. Arrays may have leading axes: many
+of two where A passes the rest. `benchmarks/intervals.py` prints the coverage. Arrays may have leading axes: many
 experiments at once.
 """
 

@@ -1,4 +1,4 @@
-"""95 % intervals hold what they promise; `benchmarks/statistics.py` prints the same for 2,000 experiments each."""
+"""95 % intervals hold what they promise; `benchmarks/intervals.py` prints the same for 2,000 experiments each."""
 
 from __future__ import annotations
 

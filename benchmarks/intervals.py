@@ -1,6 +1,6 @@
 """Simulations behind the statistics: coverage, false alarms, power, the gate's error rates, and speed.
 
-    python benchmarks/statistics.py [--simulations 2000] [--json]
+    python benchmarks/intervals.py [--simulations 2000] [--json]
 
 Exits with 1 where an interval covers less than 93 %, or more than 98 % although n·p is at least 20.
 
