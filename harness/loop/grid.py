@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.blocks.prompts import load_pack
 from harness.config.model import SuiteRef
-from harness.loop.plan import Cell, Plan, Turn
+from harness.loop.plan import Cell, Plan, Turn, judge_of
 from harness.loop.stage import Stage
 from harness.store.artifacts import Store
 
@@ -35,7 +35,7 @@ def grid_document(plan: Plan) -> dict[str, Any]:
 
 
 def _suite(plan: Plan, suite: SuiteRef) -> dict[str, Any]:
-    judge = suite.judge
+    judge = judge_of(suite)
     metrics = [asdict(m) for m in suite.block.metrics()]
     return {
         "block": suite.block_name,
@@ -54,7 +54,7 @@ def _suite(plan: Plan, suite: SuiteRef) -> dict[str, Any]:
 
 def _judge(plan: Plan, suite: SuiteRef) -> dict[str, Any] | None:
     """All that makes a judge the same judge: scores under unlike ones are not compared."""
-    judge = suite.judge
+    judge = judge_of(suite)
     if judge is None:
         return None
     about = {"block": judge.name, "version": judge.version, "options": judge.identity_options(), "model": None}

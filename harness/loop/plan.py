@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.blocks.kinds import Suite
 from harness.blocks.prompts import load_pack
 from harness.config.model import Experiment, Recipe, Source, Step, SuiteRef, Window
 from harness.errors import UserError
@@ -163,9 +162,9 @@ class _Evaluation:
     def _grade(
         self, suite: SuiteRef, answer: Stage, label: str, content: Mapping[str, Any], common: dict[str, Any]
     ) -> Stage:
-        block: Suite = suite.block
         models: dict[str, Binding] = {}
-        if block.needs_judge() and suite.judge is not None and suite.judge.asks_model:
+        judge = judge_of(suite)
+        if judge is not None and judge.asks_model:
             models["judge"] = self.planner.roles.fixed("judge")
         content = dict(content) | _packs(models)
         roles = {"judge": "judge"} if models else {}
@@ -175,7 +174,7 @@ class _Evaluation:
             answers=answer.key,
             models=models,
             roles=roles,
-            judge=suite.judge,
+            judge=judge,
             fingerprint=content,
             **common,
         )
@@ -300,6 +299,11 @@ class _CellPlanner:
         policy = self.recipe.loop.data
         span = policy.window if isinstance(policy, Window) else iteration if policy == "accumulate" else 1
         return tuple(row for i in range(max(1, iteration - span + 1), iteration + 1) for row in given[i])
+
+
+def judge_of(suite: SuiteRef) -> Any | None:
+    """The judge block that grades a suite; None where it grades by itself, whatever the experiment binds."""
+    return suite.judge if suite.block.needs_judge() else None
 
 
 def _packs(models: Mapping[str, Binding]) -> dict[str, str]:

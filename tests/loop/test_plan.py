@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from harness.loop.grid import grid_document
 from harness.loop.plan import Plan
 from harness.loop.stage import Stage
 
@@ -124,3 +127,14 @@ def test_every_field_of_a_stage_is_in_its_key_or_known_not_to_be(make: Make) -> 
     assert replace(stage, seed=99).key != stage.key
     assert replace(stage, iteration=99).key != stage.key
     assert replace(stage, label="other").key == stage.key
+
+
+def test_a_suite_that_grades_by_itself_has_no_judge_whatever_is_bound(make: Make, tmp_path: Path) -> None:
+    row = json.dumps({"question": "1 + 1 ?", "answer": "1 + 1 = 2\n#### 2"}) + "\n"
+    for name in ("test.jsonl", "train.jsonl"):
+        (tmp_path / name).write_text(row * 2)
+    task = {"suite": "lm_eval", "task": "gsm8k", "fewshot": 0, "test_path": "test.jsonl", "train_path": "train.jsonl"}
+    plan = make(PICK, overrides=(f"suites=[{json.dumps(task)}]",))
+    assert all(stage.judge is None for stage in plan.stages.values() if stage.action == "grade")
+    (suite,) = grid_document(plan)["suites"].values()
+    assert (suite["label"], suite["judge"], suite["stand_in"]) == ("", None, False)
