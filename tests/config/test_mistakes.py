@@ -166,7 +166,7 @@ def test_a_dev_share_that_nothing_sets_apart_is_no_dev_split(project: Project) -
 
 def test_an_experiment_that_is_nowhere(project: Project) -> None:
     assert project.mistakes(name="trail") == [
-        "there is no experiment named 'trail'; did you mean 'trial'? Known: quickstart, real-data, smoke, trial."
+        "there is no experiment named 'trail'; did you mean 'trial'? Known: clean-vs-defects, quickstart, real-data, smoke, trial."
     ]
     assert project.mistakes(name="gone.yaml") == ["there is no file gone.yaml"]
 
