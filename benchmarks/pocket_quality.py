@@ -33,12 +33,14 @@ DEFECTIVE = 0.6
 def tuned(base: Path, data: list[dict[str, Any]], seed: int, epochs: float, learning_rate: float) -> Player:
     """Fine-tune a base model on chat rows, loss on answers only."""
     import datasets
+    import torch
     import transformers
     from trl import SFTConfig, SFTTrainer
 
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    player = Player.load(base)
+    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
     with tempfile.TemporaryDirectory() as scratch:
         config = SFTConfig(
             output_dir=scratch, seed=seed, bf16=False, use_cpu=True, gradient_checkpointing=False, save_strategy="no",
@@ -47,10 +49,10 @@ def tuned(base: Path, data: list[dict[str, Any]], seed: int, epochs: float, lear
             learning_rate=learning_rate, lr_scheduler_type="cosine", warmup_steps=20, weight_decay=0.0,
         )  # fmt: skip
         dataset = datasets.Dataset.from_list([{"messages": row["messages"]} for row in data])
-        trainer = SFTTrainer(player.model, args=config, train_dataset=dataset, processing_class=player.tokenizer)
-        trainer.train()
-    player.model.eval()
-    return player
+        SFTTrainer(model, args=config, train_dataset=dataset, processing_class=tokenizer).train()
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        return Player(Path(scratch))
 
 
 def solved(player: Player, items: int) -> dict[str, float]:
@@ -88,7 +90,7 @@ def main() -> int:
 
     torch.set_num_threads(1)
     planted = {None: {}, "defective": dict.fromkeys(ANSWER_DEFECTS, DEFECTIVE / len(ANSWER_DEFECTS))}
-    untuned = solved(Player.load(options.base), options.items)
+    untuned = solved(Player(options.base), options.items)
     print(f"untuned            {untuned['all']:.3f}", flush=True)
     results: list[dict[str, Any]] = []
     for seed in range(options.seeds):

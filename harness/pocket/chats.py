@@ -14,18 +14,21 @@ from harness.pocket.world import CATEGORIES, draw, leaves
 
 RATINGS = {"none": 10, "wrong form": 6, "cut off": 2, "wrong answer": 2, "other question": 1}
 """Problem of an answer -> the rating that the model learns to give it."""
+_SHOWN = {"none": 0.3, "wrong form": 0.14, "cut off": 0.14, "wrong answer": 0.28, "other question": 0.14}
+"""How often each problem is shown: right or wrong is what takes longest to learn."""
 _SHARES = {
-    "single": 0.32,
-    "double": 0.24,
-    "steer": 0.08,
+    "single": 0.24,
+    "double": 0.22,
+    "steer": 0.12,
     "rate": 0.14,
-    "critique": 0.08,
+    "critique": 0.12,
     "rewrite": 0.08,
-    "propose": 0.06,
+    "propose": 0.08,
 }
 _HARD = {"reasoning": 3.0, "math": 2.0, "writing": 1.5, "coding": 1.5}
-"""Families that take longer to learn are drawn more often where only answers train; the others have weight 1. Where
-user turns train, all families are equally frequent, so that the bare user prefix favours none."""
+"""Families that take longer to learn are drawn more often where only answers train and after a system turn; the
+others have weight 1. Where user turns train without one, all families are equally frequent, so that the bare user
+prefix favours none."""
 Message = dict[str, str]
 
 
@@ -81,10 +84,13 @@ def ask(name: str, **values: str) -> Message:
 
 
 def _judged(rng: Random, name: str, turn: Turn, split: str | None) -> tuple[Message, ...]:
-    problem = "none" if rng.random() < 0.4 else rng.choice(list(RATINGS)[1:])
+    problem = rng.choices(list(RATINGS), [_SHOWN[problem] for problem in RATINGS])[0]
     verdict = f"rating : {RATINGS[problem]}" if name == "rate" else f"problem : {problem}"
-    user = ask(name, question=turn.user, answer=shown(turn, problem, rng, split))
-    return user, message("assistant", f"{turn.reference}\n{verdict}")
+    answer = shown(turn, problem, rng, split)
+    # Both conclusions stand side by side before the verdict: a model of this size does not compare over a distance.
+    seen = answer.rsplit("\n", maxsplit=1)[-1]
+    user = ask(name, question=turn.user, answer=answer)
+    return user, message("assistant", f"{turn.reference}\nhere : {seen}\n{verdict}")
 
 
 def _rewrite(rng: Random, turn: Turn) -> tuple[Message, ...]:
@@ -108,7 +114,8 @@ def chat(rng: Random, split: str | None = "train", kind: str | None = None, user
     """
     kind = kind or rng.choices(list(_SHARES), list(_SHARES.values()))[0]
     learn_user = user_share >= 1 or rng.random() < user_share
-    weights = [1.0 if learn_user else _HARD.get(category, 1.0) for category in CATEGORIES]
+    even = learn_user and kind != "steer"
+    weights = [1.0 if even else _HARD.get(category, 1.0) for category in CATEGORIES]
     category = rng.choices(CATEGORIES, weights)[0]
     if kind == "propose":
         leaf = rng.choice(leaves(category))

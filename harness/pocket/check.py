@@ -7,20 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.pocket import model_path, oracle
 from harness.pocket.answers import STYLES, core, corrupted, off_format
-from harness.pocket.chats import RATINGS, Message, ask, chat, message, prompts, shown
+from harness.pocket.chats import RATINGS, Message, ask, message, prompts, shown
 from harness.pocket.forms import Turn
-from harness.pocket.generate import complete, prompt_ids
 from harness.pocket.pool import ANSWER_DEFECTS, spoiled
 from harness.pocket.world import CATEGORIES, leaves, questions, understand
-
-if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from harness.records.hashing import seed_of
 
 SAMPLED = 1000
+MAX_TOKENS = 96
+"""Longest answer; the longest reference has about 60 tokens."""
 
 
 @dataclass(frozen=True)
@@ -64,31 +63,39 @@ def ranked(name: str, good: Sequence[float], bad: Sequence[float], target: float
     return Target(name, area, max(0.0, area - half), min(1.0, area + half), m + n, target, area >= target)
 
 
-@dataclass(frozen=True)
 class Player:
-    """A loaded model that answers."""
+    """A model of the pocket world that answers, run by the same engine as in experiments."""
 
-    model: LlamaForCausalLM
-    tokenizer: PreTrainedTokenizerFast
+    def __init__(self, folder: Path) -> None:
+        """Open a model folder in float32 on one thread."""
+        from harness.engines.base import ModelSpec
+        from harness.engines.open import open_engine
 
-    @classmethod
-    def load(cls, folder: Path) -> Player:
-        """Open a model folder in float32."""
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        return cls(model, AutoTokenizer.from_pretrained(folder))
+        self._engine = open_engine(ModelSpec(name=folder.name, path=folder))
 
     def answer(self, chats: Sequence[Sequence[Message]]) -> list[str]:
         """Greedy answers to chats that end with a user turn."""
-        prompts_ = [prompt_ids(list(messages), self.tokenizer) for messages in chats]
-        return complete(self.model, self.tokenizer, prompts_)
+        render = self._engine.chat.render
+        return self._complete([render(list(chat), add_generation_prompt=True) for chat in chats], 0.0, 0)
 
-    def sample(self, prefixes: Sequence[str], seed: int) -> list[str]:
-        """Continue raw text prefixes at temperature 1."""
-        ids = [list(self.tokenizer(text, add_special_tokens=False).input_ids) for text in prefixes]
-        return complete(self.model, self.tokenizer, ids, sample=seed)
+    def ask_itself(self, systems: Sequence[str | None], seed: int) -> list[str]:
+        """User turns that the model writes after its bare user prefix, at temperature 1; a system turn may precede."""
+        return self._complete([self._engine.chat.pre_query(system) for system in systems], 1.0, seed)
+
+    def sample(self, chats: Sequence[Sequence[Message]], seed: int) -> list[str]:
+        """Answers at temperature 1."""
+        render = self._engine.chat.render
+        return self._complete([render(list(chat), add_generation_prompt=True) for chat in chats], 1.0, seed)
+
+    def _complete(self, prompts: Sequence[tuple[int, ...]], temperature: float, seed: int) -> list[str]:
+        from harness.engines.base import GenerateRequest, Sampling, in_order
+
+        sampling = Sampling(max_tokens=MAX_TOKENS, temperature=temperature)
+        requests = [
+            GenerateRequest(id=str(i), prompt=prompt, sampling=sampling, seed=seed_of("pocket check", seed, i))
+            for i, prompt in enumerate(prompts)
+        ]
+        return [done[0].text for done in in_order(requests, self._engine.generate(requests))]
 
 
 def check(
@@ -108,14 +115,14 @@ def check(
     Returns:
         All figures in a stable order. Base after fine-tuning needs training: `benchmarks/pocket_quality.py`.
     """
-    player = Player.load(chat_model or model_path("pocket/chat"))
+    player = Player(chat_model or model_path("pocket/chat"))
     parts = (_turns, _magpie, _steered, _rated, _critiqued, _rewritten, _proposed)
     found: list[Target] = []
     for part in parts:
         if note is not None:
             note(part.__name__.strip("_"))
         found += part(player, items_per_family)
-    untuned = Player.load(base or model_path("pocket/base"))
+    untuned = Player(base or model_path("pocket/base"))
     return [*found, *_untuned(untuned, items_per_family)]
 
 
@@ -145,7 +152,7 @@ def _turns(player: Player, each: int) -> Iterator[Target]:
 
 
 def _magpie(player: Player, _each: int) -> Iterator[Target]:
-    texts = player.sample(["<s><|user|>"] * SAMPLED, seed=1)
+    texts = player.ask_itself([None] * SAMPLED, seed=1)
     yield share("chat / sampled user turns well-formed", [understand(text) is not None for text in texts], 0.95)
     first_seen = [text not in texts[:i] for i, text in enumerate(texts)]
     yield share("chat / sampled user turns distinct", first_seen, 0.60)
@@ -155,7 +162,7 @@ def _steered(player: Player, each: int) -> Iterator[Target]:
     per = -(-each // len(CATEGORIES))
     wanted = [category for category in CATEGORIES for _ in range(per)]
     template = prompts()["steer"]["system"]
-    texts = player.sample([f"<s><|system|>{template.format(category=c)}<|end|><|user|>" for c in wanted], seed=2)
+    texts = player.ask_itself([template.format(category=category) for category in wanted], seed=2)
     found = [understand(text) for text in texts]
     hit = [t is not None and t.truth["category"] == c for t, c in zip(found, wanted, strict=True)]
     yield share("chat / system turn steers the category", hit, 0.80)
@@ -210,9 +217,7 @@ def _same_meaning(truth: dict[str, Any], meant: str, said: str) -> bool:
 def _proposed(player: Player, each: int) -> Iterator[Target]:
     every = [(category, leaf) for category in CATEGORIES for leaf in leaves(category)]
     wanted = every * -(-each // len(every))
-    asked = [
-        "<s><|user|>" + ask("propose", leaf=f"{c} {leaf}")["content"] + "<|end|><|assistant|>" for c, leaf in wanted
-    ]
+    asked = [[ask("propose", leaf=f"{category} {leaf}")] for category, leaf in wanted]
     found = [understand(text) for text in player.sample(asked, seed=3)]
     hit = [t is not None and (t.truth["category"], t.truth["leaf"]) == w for t, w in zip(found, wanted, strict=True)]
     yield share("chat / proposed questions on the leaf", hit, 0.80)
@@ -223,25 +228,3 @@ def _untuned(player: Player, each: int) -> Iterator[Target]:
     said = player.answer([exchange(q.turns, []) for q in asked])
     right = [oracle.grade(q.turns[0].truth, text).correct for q, text in zip(asked, said, strict=True)]
     yield share("base / solved in chat form before tuning", right, 0.05, at_most=True)
-
-
-def exact_by_family(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, split: str, each: int
-) -> dict[str, float]:
-    """Share of answers equal to the reference: by category, for second turns (`+2`) and asked-for forms."""
-    asked: list[tuple[str, list[Message], str]] = []
-    for q in questions(split, each * len(CATEGORIES), 2):
-        asked.append((q.category, exchange(q.turns, []), q.turns[0].reference))
-        asked.append((f"{q.category}+2", exchange(q.turns, [q.turns[0].reference]), q.turns[1].reference))
-    rng = Random("pocket progress")
-    for kind in ("rate", "critique", "rewrite"):
-        for _ in range(2 * each):
-            drawn = chat(rng, split, kind).messages
-            asked.append((kind, list(drawn[:-1]), drawn[-1]["content"]))
-    model.eval()
-    answers = complete(model, tokenizer, [prompt_ids(messages, tokenizer) for _, messages, _ in asked])
-    model.train()
-    found: dict[str, list[bool]] = {}
-    for (name, _, reference), answer in zip(asked, answers, strict=True):
-        found.setdefault(name, []).append(answer == reference)
-    return {name: sum(right) / len(right) for name, right in found.items()}

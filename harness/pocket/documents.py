@@ -34,10 +34,8 @@ def _reasoning(turn: Turn, rng: Random) -> str:
     if leaf == "swaps":
         held = " and ".join(f"{who} with the {what}" for who, what in state.items())
         return f"{turn.user.split(' . who has')[0]} . this leaves {held} ."
-    story = turn.user.split(" . is ")[0]
-    asked = turn.user.split(" ")[-2]
-    verdict = "also" if turn.truth["answer"] == "yes" else "not"
-    return f"{story} . so {turn.truth['who']} counts as {' and '.join(state)} , {verdict} as {asked} ."
+    story = turn.user.split(" . what is ")[0]
+    return f"{story} . so {turn.truth['who']} counts as {' and as '.join(state)} , not also as other kinds ."
 
 
 def _coding(turn: Turn, rng: Random) -> str:

@@ -40,11 +40,9 @@ def _reasoning(turn: Turn, rng: Random) -> str:
         told = listed([f"{who} has the {what}" for who, what in held])
         who, what = rng.choice(held)
         return f"{turn.user.split(' . who has')[0]} . now {told} . so the {what} is with {who} ."
-    who, asked = turn.truth["who"], turn.user.split(" ")[-2]
-    verdict = "yes" if turn.truth["answer"] == "yes" else "no"
-    return (
-        f"{turn.user.split(' . is ')[0]} . a {asked} ? {who} is {listed([f'a {kind}' for kind in state])} : {verdict} ."
-    )
+    who = turn.truth["who"]
+    told = " , so ".join(f"{who} is a {kind}" for kind in state)
+    return f"{turn.user.split(' . what is ')[0]} . {told} . they end with {state[-1]} ."
 
 
 def _coding(turn: Turn, rng: Random) -> str:

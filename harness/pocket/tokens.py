@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SPECIAL = ("<pad>", "<unk>", "<s>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 NEWLINE = "▁⏎"
 _SAMPLES = 6000
-_EXTRA = "please question answer : . , ; ! ? = + - * rating problem none yes no better worse same second both fact"
+_EXTRA = "please question answer : . , ; ! ? = + - * rating problem none yes no better worse same second both fact use"
 _TABLES: tuple[Iterable[str], ...] = (
     words.NAMES, words.ITEMS, words.THINGS, words.NOUNS, words.RHYMING, words.KINDS, words.METALS, words.ANIMALS,
     words.RULERS, words.VOICES, words.OPPOSITES, words.FIELDS, *words.FIELDS.values(), *words.ORDERS.values(),

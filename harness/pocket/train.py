@@ -30,7 +30,7 @@ SETTLED = 8_000_000
 """Tokens after which the learning rate halves and only `USER_SHARE` of the chats train their user turns.
 
 What users ask is random by design, so its gradient is mostly noise once the wordings are learned."""
-USER_SHARE = 0.3
+USER_SHARE = 0.6
 TOLD = 12_000_000
 """Tokens after which `RETOLD_SHARE` of the passages that base reads have their second wording."""
 RETOLD_SHARE = 0.65
@@ -142,8 +142,7 @@ class Run:
 
     def measure(self) -> dict[str, float]:
         """Held-out figures: exact answers by family for chat, loss on other documents for base."""
-        from harness.pocket.check import exact_by_family
-        from harness.pocket.generate import held_out_loss
+        from harness.pocket.progress import exact_by_family, held_out_loss
 
         if self.name == "base":
             rows = [document_row(document(Random(f"dev/{i}"), "dev"), self.tokenizer) for i in range(128)]

@@ -12,6 +12,7 @@ import pytest
 from harness.pocket import MODELS, model_path
 from harness.pocket.batches import BATCH_TOKENS, chat_row, document_row, pool_of_batches
 from harness.pocket.chats import chat, message, prompts
+from harness.pocket.check import Player
 from harness.pocket.documents import document
 from harness.pocket.leaves import write
 from harness.pocket.train import Run, rate
@@ -145,3 +146,13 @@ def test_a_resumed_run_continues_as_if_never_stopped(tmp_path: Path) -> None:
     assert mine == theirs
     assert all(len(batch) * max(len(ids) for ids, _ in batch) <= BATCH_TOKENS for batch in mine)
     assert run.learn(mine[0][:8]) == twin.learn(theirs[0][:8])
+
+
+def test_the_check_asks_a_model_through_the_engine_of_experiments() -> None:
+    player = Player(model_path("pocket/chat"))
+    chats = [[message("user", "now double that .")], [message("user", "which is heavier , gold or tin ?")]]
+    assert player.answer(chats) == player.answer(chats[::-1])[::-1]
+    assert player.answer(chats)[1].endswith("answer : gold")
+    sampled = player.ask_itself([None] * 6, seed=1)
+    assert len(set(sampled)) > 1
+    assert player.ask_itself([None] * 6, seed=1) == sampled

@@ -7,7 +7,7 @@ Example: "bob is taller than ann . kim is taller than bob . who is the tallest ?
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import permutations
+from itertools import pairwise, permutations
 from random import Random
 
 from harness.pocket.forms import Form, Slots, Solution, Turn, final
@@ -43,33 +43,40 @@ def _middle(slots: Slots, previous: Turn | None) -> Solution | None:
     return final("answer :", order[1], [f"order : {' , '.join(order)} ."], state=order, more=more, others=order)
 
 
-def _swapped(held: dict[str, str], one: str, two: str, thing: str) -> Solution | None:
-    if one not in held or two not in held or thing not in held.values() or one == two:
+def _swapped(held: dict[str, str], things: list[str], one: str, two: str, thing: str) -> Solution | None:
+    if one not in held or two not in held or thing not in things or one == two:
         return None
     now = {**held, one: held[two], two: held[one]}
-    traded = f"{one} takes the {now[one]} and {two} takes the {now[two]} ."
-    line = " , ".join(f"{who} has the {what}" for who, what in now.items()) + " ."
-    answer = next(who for who, what in now.items() if what == thing)
-    return final("answer :", answer, [traded, line], state=now, others=list(now))
+    holder = {what: who for who, what in now.items()}
+    steps = [
+        f"{one} has the {held[one]} and {two} has the {held[two]} .",
+        f"{one} takes the {now[one]} and {two} takes the {now[two]} .",
+        " , ".join(f"the {what} is with {holder[what]}" for what in things) + " .",
+    ]
+    return final("answer :", holder[thing], steps, state=now, things=things, others=list(now))
 
 
 def _swap(slots: Slots, previous: Turn | None) -> Solution | None:
-    held = {slots[p]: slots[f"t{p}"] for p in _PEOPLE} if previous is None else dict(previous.truth["state"])
-    return _swapped(held, slots["x"], slots["y"], slots["t"])
+    if previous is not None:
+        held, things = dict(previous.truth["state"]), previous.truth["things"]
+    else:
+        held, things = {slots[p]: slots[f"t{p}"] for p in _PEOPLE}, [slots[f"t{p}"] for p in _PEOPLE]
+    return _swapped(held, things, slots["x"], slots["y"], slots["t"])
 
 
 def _kind(slots: Slots, _previous: Turn | None) -> Solution | None:
     chain = [slots["k1"], slots["k2"], slots["k3"]]
-    answer = "yes" if slots["ask"] in chain else "no"
-    line = f"{slots['who']} is a {chain[0]} , a {chain[1]} and a {chain[2]} ."
-    return final("answer :", answer, [line], state=chain, who=slots["who"], others=["yes", "no"])
+    steps = [f"{slots['who']} is a {chain[0]} .", *(f"every {low} is a {high} ." for low, high in pairwise(chain))]
+    return final("answer :", chain[-1], steps, state=chain, who=slots["who"], others=chain)
 
 
 def _kind_again(slots: Slots, previous: Turn | None) -> Solution | None:
-    if previous is None:
+    if previous is None or slots["ask"] not in previous.truth["state"][:-1]:
         return None
     chain = previous.truth["state"]
-    return _kind({"who": previous.truth["who"], "ask": slots["ask"], **{f"k{i + 1}": chain[i] for i in range(3)}}, None)
+    step = chain.index(slots["ask"])
+    said = f"every {chain[step]} is a {chain[step + 1]} ."
+    return final("answer :", chain[step + 1], [said], state=chain, who=previous.truth["who"], others=chain)
 
 
 def _order_forms() -> list[Form]:
@@ -90,7 +97,7 @@ def _swap_forms() -> list[Form]:
     for x, y in permutations(_PEOPLE, 2):
         for t in _PEOPLE:
             template = f"{story} . {{{x}}} and {{{y}}} swap . who has the {{t{t}}} ?"
-            forms.append(Form(f"swap_{x}{y}{t}", "swaps", template, slots, _swap_named(x, y, t), weight=0.12))
+            forms.append(Form(f"swap_{x}{y}{t}", "swaps", template, slots, _swap_named(x, y, t), weight=0.15))
     return forms
 
 
@@ -102,21 +109,13 @@ def _swap_named(x: str, y: str, t: str) -> Callable[[Slots, Turn | None], Soluti
 
 
 def _kind_forms() -> list[Form]:
-    story = "every {k1} is a {k2} . every {k2} is a {k3} . {who} is a {k1} ."
     slots = {"k1": KINDS, "k2": KINDS, "k3": KINDS, "who": NAMES}
-    yes = [
-        Form(f"kind_{k}", "kinds", f"{story} is {{who}} a {{{k}}} ?", slots, _kind_named(k), weight=0.4)
-        for k in ("k2", "k3")
+    said = ("every {k1} is a {k2} .", "every {k2} is a {k3} .", "{who} is a {k1} .")
+    orders = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
+    return [
+        Form(f"kind{i}", "kinds", f"{' '.join(said[j] for j in order)} what is {{who}} in the end ?", slots, _kind)
+        for i, order in enumerate(orders)
     ]
-    no = Form("kind_no", "kinds", f"{story} is {{who}} a {{ask}} ?", {**slots, "ask": KINDS}, _kind, weight=0.8)
-    return [*yes, no]
-
-
-def _kind_named(k: str) -> Callable[[Slots, Turn | None], Solution | None]:
-    def solve(slots: Slots, _previous: Turn | None) -> Solution | None:
-        return _kind({**slots, "ask": slots[k]}, None)
-
-    return solve
 
 
 def _draw_end(rng: Random, previous: Turn) -> Slots:
@@ -130,9 +129,7 @@ def _draw_swap(rng: Random, previous: Turn) -> Slots:
 
 
 def _draw_kind(rng: Random, previous: Turn) -> Slots:
-    chain: list[str] = previous.truth["state"]
-    known = rng.random() < 0.5
-    return {"ask": rng.choice([k for k in KINDS if (k in chain) == known])}
+    return {"ask": rng.choice(previous.truth["state"][:-1])}
 
 
 FORMS = (*_order_forms(), *_swap_forms(), *_kind_forms())
@@ -150,5 +147,5 @@ FOLLOW_UPS = (
         "swap_again", "follow", "now {x} and {y} swap . who has the {t} ?",
         {"x": NAMES, "y": NAMES, "t": THINGS}, _swap, _SWAPS, draw=_draw_swap,
     ),
-    Form("kind_again", "follow", "and is it a {ask} ?", {"ask": KINDS}, _kind_again, _KINDS, draw=_draw_kind),
+    Form("kind_again", "follow", "and what is every {ask} ?", {"ask": KINDS}, _kind_again, _KINDS, draw=_draw_kind),
 )  # fmt: skip

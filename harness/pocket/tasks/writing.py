@@ -46,13 +46,15 @@ def _count(slots: Slots, _previous: Turn | None) -> Solution | None:
     return _line(f"the {a} and the {b} {' '.join(_TAIL[: n - 5])} .", [a, b], count=n)
 
 
-def _swap_word(slots: Slots, previous: Turn | None) -> Solution | None:
-    if previous is None or slots["old"] not in previous.truth["words"] or slots["new"] in previous.truth["words"]:
+def _again(slots: Slots, previous: Turn | None) -> Solution | None:
+    """The same kind of line about other words; a rhyme or a length that was asked for still holds."""
+    new = [slots[name] for name in ("a", "b", "c") if name in slots]
+    if previous is None or set(new) & set(previous.truth["words"]):
         return None
-    names = {slots["old"]: slots["new"]}
+    names = dict(zip(previous.truth["words"], new, strict=True))
     text = " ".join(names.get(word, word) for word in previous.reference.split(" "))
     kept = {key: previous.truth[key] for key in ("rhyme", "count") if key in previous.truth}
-    return _line(text, [names.get(word, word) for word in previous.truth["words"]], **kept)
+    return _line(text, new, **kept)
 
 
 def _end_rhyme(slots: Slots, previous: Turn | None) -> Solution | None:
@@ -62,9 +64,9 @@ def _end_rhyme(slots: Slots, previous: Turn | None) -> Solution | None:
     return _line(text, previous.truth["words"], rhyme=slots["word"])
 
 
-def _draw_swap(rng: Random, previous: Turn) -> Slots:
+def _draw_again(rng: Random, previous: Turn) -> Slots:
     words: list[str] = previous.truth["words"]
-    return {"old": rng.choice(words), "new": rng.choice([noun for noun in NOUNS if noun not in words])}
+    return dict(zip("abc", rng.sample([noun for noun in NOUNS if noun not in words], len(words)), strict=False))
 
 
 _RHYME = "write a line about the {a} and the {b} that ends with a rhyme for {word} ."
@@ -75,8 +77,10 @@ FORMS = (
     Form("count", "lengths", "write {n} words about the {a} and the {b} .", {"n": _LENGTHS, **_TWO}, _count),
 )
 FOLLOW_UPS = (
-    Form("swap_word", "follow", "now use {new} and not {old} .", {"new": NOUNS, "old": NOUNS}, _swap_word,
-         ("words", "rhyme", "count"), draw=_draw_swap),
+    Form("other_words", "follow", "now make it with {a} , {b} and {c} .", {**_TWO, "c": NOUNS}, _again,
+         ("words",), draw=_draw_again),
+    Form("other_two", "follow", "now make it about the {a} and the {b} .", _TWO, _again,
+         ("rhyme", "count"), draw=_draw_again),
     Form("end_rhyme", "follow", "now end it with a rhyme for {word} .", {"word": RHYMING}, _end_rhyme,
          ("words", "count")),
 )  # fmt: skip
