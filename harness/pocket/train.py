@@ -1,6 +1,6 @@
 """Train the pocket models: `python -m harness.pocket.train base|chat --out DIR --tokens N [--resume]`.
 
-The learning rate warms up, stays constant, halves once, and falls to zero over the last fifth of `--tokens`,
+The learning rate warms up, stays constant, halves once, and falls to zero over the last part of `--tokens`,
 so a run can be extended or cut by resuming with another number of tokens. Every batch is drawn from a
 seeded stream whose position is part of the checkpoint: a resumed run continues with the batches that it would
 have seen.
@@ -30,10 +30,12 @@ SETTLED = 8_000_000
 """Tokens after which the learning rate halves and only `USER_SHARE` of the chats train their user turns.
 
 What users ask is random by design, so its gradient is mostly noise once the wordings are learned."""
-USER_SHARE = 0.6
+USER_SHARE = 0.7
 TOLD = 12_000_000
 """Tokens after which `RETOLD_SHARE` of the passages that base reads have their second wording."""
 RETOLD_SHARE = 0.65
+DECAY = 0.28
+"""Share of all tokens over which the rate falls to zero."""
 _WARMUP_STEPS = 100
 
 
@@ -53,8 +55,8 @@ def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
 
 
 def rate(step: int, seen: int, tokens: int) -> float:
-    """Share of the peak rate: warm-up, constant, half from `SETTLED`, then linear to zero over the last fifth."""
-    left = max(0.0, (tokens - seen) / (0.2 * tokens))
+    """Share of the peak rate: warm-up, constant, half from `SETTLED`, then linear to zero over the `DECAY` at the end."""
+    left = max(0.0, (tokens - seen) / (DECAY * tokens))
     return min(1.0, (step + 1) / _WARMUP_STEPS, left) * (0.5 if seen >= SETTLED else 1.0)
 
 

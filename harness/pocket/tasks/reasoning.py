@@ -43,25 +43,24 @@ def _middle(slots: Slots, previous: Turn | None) -> Solution | None:
     return final("answer :", order[1], [f"order : {' , '.join(order)} ."], state=order, more=more, others=order)
 
 
-def _swapped(held: dict[str, str], things: list[str], one: str, two: str, thing: str) -> Solution | None:
-    if one not in held or two not in held or thing not in things or one == two:
+def _listed(held: dict[str, str]) -> str:
+    """Who has what, each thing right after its holder: what stands far apart a small model does not join."""
+    return " , ".join(f"{who} {what}" for who, what in held.items()) + " ."
+
+
+def _swapped(held: dict[str, str], one: str, two: str, thing: str) -> Solution | None:
+    if one not in held or two not in held or thing not in held.values() or one == two:
         return None
     now = {**held, one: held[two], two: held[one]}
     holder = {what: who for who, what in now.items()}
-    steps = [
-        f"{one} has the {held[one]} and {two} has the {held[two]} .",
-        f"{one} takes the {now[one]} and {two} takes the {now[two]} .",
-        " , ".join(f"the {what} is with {holder[what]}" for what in things) + " .",
-    ]
-    return final("answer :", holder[thing], steps, state=now, things=things, others=list(now))
+    pair = (one, two)
+    steps = [_listed({who: held[who] for who in pair}), _listed({who: now[who] for who in pair}), _listed(now)]
+    return final("answer :", holder[thing], steps, state=now, others=list(now))
 
 
 def _swap(slots: Slots, previous: Turn | None) -> Solution | None:
-    if previous is not None:
-        held, things = dict(previous.truth["state"]), previous.truth["things"]
-    else:
-        held, things = {slots[p]: slots[f"t{p}"] for p in _PEOPLE}, [slots[f"t{p}"] for p in _PEOPLE]
-    return _swapped(held, things, slots["x"], slots["y"], slots["t"])
+    held = {slots[p]: slots[f"t{p}"] for p in _PEOPLE} if previous is None else dict(previous.truth["state"])
+    return _swapped(held, slots["x"], slots["y"], slots["t"])
 
 
 def _kind(slots: Slots, _previous: Turn | None) -> Solution | None:
@@ -91,7 +90,7 @@ def _order_forms() -> list[Form]:
 
 
 def _swap_forms() -> list[Form]:
-    story = " , ".join(f"{{{p}}} has the {{t{p}}}" for p in _PEOPLE)
+    story = "note : " + " , ".join(f"{{{p}}} {{t{p}}}" for p in _PEOPLE)
     slots = {**dict.fromkeys(_PEOPLE, NAMES), **{f"t{p}": THINGS for p in _PEOPLE}}
     forms = []
     for x, y in permutations(_PEOPLE, 2):
