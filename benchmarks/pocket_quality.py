@@ -81,7 +81,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--items", type=int, default=1000)
-    parser.add_argument("--epochs", type=float, default=12)
+    parser.add_argument("--epochs", type=float, default=16)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

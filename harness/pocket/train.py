@@ -30,7 +30,9 @@ SETTLED = 8_000_000
 """Tokens after which the learning rate halves and only `USER_SHARE` of the chats train their user turns.
 
 What users ask is random by design, so its gradient is mostly noise once the wordings are learned."""
-USER_SHARE = 0.7
+USER_SHARE = 0.5
+FOCUSED = (12_000_000, 16_000_000)
+"""Between so many tokens most chats whose user turns do not train are of the hardest family."""
 TOLD = 12_000_000
 """Tokens after which `RETOLD_SHARE` of the passages that base reads have their second wording."""
 RETOLD_SHARE = 0.65
@@ -55,7 +57,7 @@ def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
 
 
 def rate(step: int, seen: int, tokens: int) -> float:
-    """Share of the peak rate: warm-up, constant, half from `SETTLED`, then linear to zero over the `DECAY` at the end."""
+    """Share of the peak rate: warm-up, constant, half from `SETTLED`, then linear to zero over the last `DECAY`."""
     left = max(0.0, (tokens - seen) / (DECAY * tokens))
     return min(1.0, (step + 1) / _WARMUP_STEPS, left) * (0.5 if seen >= SETTLED else 1.0)
 
@@ -130,7 +132,8 @@ class Run:
         for number in count(1):
             share = USER_SHARE if self.seen >= SETTLED else 1.0
             retold = RETOLD_SHARE if self.seen >= TOLD else 0.0
-            for batch in pool_of_batches(self.name, self.rng, self.tokenizer, share, retold):
+            focus = FOCUSED[0] <= self.seen < FOCUSED[1]
+            for batch in pool_of_batches(self.name, self.rng, self.tokenizer, share, retold, focus):
                 losses.append(self.learn(batch))
                 if self.step % log_every == 0:
                     self._log(loss=sum(losses) / len(losses))

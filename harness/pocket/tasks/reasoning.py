@@ -51,11 +51,11 @@ def _listed(held: dict[str, str]) -> str:
 def _swapped(held: dict[str, str], one: str, two: str, thing: str) -> Solution | None:
     if one not in held or two not in held or thing not in held.values() or one == two:
         return None
-    now = {**held, one: held[two], two: held[one]}
+    before = {one: held[one], two: held[two]}
+    # The two who swapped stand first: what a small model has just written it can copy.
+    now = {one: held[two], two: held[one], **{who: what for who, what in held.items() if who not in before}}
     holder = {what: who for who, what in now.items()}
-    pair = (one, two)
-    steps = [_listed({who: held[who] for who in pair}), _listed({who: now[who] for who in pair}), _listed(now)]
-    return final("answer :", holder[thing], steps, state=now, others=list(now))
+    return final("answer :", holder[thing], [_listed(before), _listed(now)], state=now, others=list(now))
 
 
 def _swap(slots: Slots, previous: Turn | None) -> Solution | None:
