@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.pocket.chats import FOCUS, Chat, chat
+from harness.pocket.chats import Chat, chat
 from harness.pocket.documents import document
 
 if TYPE_CHECKING:
@@ -38,12 +38,7 @@ def document_row(text: str, tokenizer: PreTrainedTokenizerFast) -> Row:
 
 
 def pool_of_batches(
-    name: str,
-    rng: Random,
-    tokenizer: PreTrainedTokenizerFast,
-    user_share: float = 1.0,
-    retold: float = 0.0,
-    focus: bool = False,
+    name: str, rng: Random, tokenizer: PreTrainedTokenizerFast, user_share: float = 1.0, retold: float = 0.0
 ) -> list[list[Row]]:
     """Draw rows and cut them into batches of about `BATCH_TOKENS` tokens; rows of a batch have like lengths.
 
@@ -53,11 +48,9 @@ def pool_of_batches(
         tokenizer: The pocket tokenizer.
         user_share: Share of chats whose user turns train.
         retold: Share of passages of documents in the second wording.
-        focus: Draw most chats whose user turns do not train from the hardest family.
     """
     if name == "chat":
-        options: dict[str, Any] = {"user_share": user_share} | ({"hard": FOCUS} if focus else {})
-        rows = [chat_row(chat(rng, **options), tokenizer) for _ in range(_POOL)]
+        rows = [chat_row(chat(rng, user_share=user_share), tokenizer) for _ in range(_POOL)]
     else:
         rows = [document_row(document(rng, retold=retold), tokenizer) for _ in range(_POOL)]
     rows.sort(key=lambda row: len(row[0]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -26,15 +25,10 @@ _SHARES = {
     "rewrite": 0.08,
     "propose": 0.08,
 }
-_HARD = {"reasoning": 5.0, "math": 2.0, "writing": 1.5, "coding": 1.5}
+_HARD = {"reasoning": 3.0, "math": 2.0, "writing": 1.5, "coding": 1.5}
 """Families that take longer to learn are drawn more often where only answers train and after a system turn; the
 others have weight 1. Where user turns train without one, all families are equally frequent, so that the bare user
 prefix favours none."""
-_LEAVES = {"reasoning": {"order": 1.0, "kinds": 2.0, "swaps": 4.0}}
-"""Likewise for the leaves of a family that differ in this."""
-FOCUS = {"reasoning": 20.0}
-"""Weights instead of `_HARD` while a run looks at the hardest family above all (see `harness.pocket.train`): looking
-up what stands beside a word is learned all at once or not at all, and a few such rows among many do not start it."""
 Message = dict[str, str]
 
 
@@ -107,13 +101,7 @@ def _rewrite(rng: Random, turn: Turn) -> tuple[Message, ...]:
     return user, message("assistant", rewritten(truth, text, style))
 
 
-def chat(
-    rng: Random,
-    split: str | None = "train",
-    kind: str | None = None,
-    user_share: float = 1.0,
-    hard: Mapping[str, float] = _HARD,
-) -> Chat:
+def chat(rng: Random, split: str | None = "train", kind: str | None = None, user_share: float = 1.0) -> Chat:
     """Draw one conversation of the training mixture.
 
     User turns of the asked-for forms do not train, so that the bare user prefix yields questions of the world only.
@@ -123,19 +111,16 @@ def chat(
         split: Which questions may occur.
         kind: A key of the mixture to force one kind.
         user_share: Share of the other chats whose user turns train.
-        hard: Weights of the families where user turns do not train; others have weight 1.
     """
     kind = kind or rng.choices(list(_SHARES), list(_SHARES.values()))[0]
     learn_user = user_share >= 1 or rng.random() < user_share
     even = learn_user and kind != "steer"
-    category = rng.choices(CATEGORIES, [1.0 if even else hard.get(name, 1.0) for name in CATEGORIES])[0]
+    category = rng.choices(CATEGORIES, [1.0 if even else _HARD.get(name, 1.0) for name in CATEGORIES])[0]
     if kind == "propose":
         leaf = rng.choice(leaves(category))
         target = draw(rng, category, split=split, leaf=leaf)[0]
         return Chat((ask("propose", leaf=f"{category} {leaf}"), message("assistant", target.user)), False)
-    among = None if even else _LEAVES.get(category)
-    leaf_of = rng.choices(list(among), list(among.values()))[0] if among else None
-    turns = draw(rng, category, 2 if kind == "double" else 1, split, leaf_of)
+    turns = draw(rng, category, 2 if kind == "double" else 1, split)
     if kind in ("rate", "critique"):
         return Chat(_judged(rng, kind, turns[0], split), False)
     if kind == "rewrite":

@@ -32,8 +32,7 @@ def _reasoning(turn: Turn, rng: Random) -> str:
         most, least = ORDERS[turn.truth["more"]]
         return f"{story} from the {most} to the {least} : {' then '.join(state)} ."
     if leaf == "swaps":
-        held = " and ".join(f"{who} with the {what}" for who, what in state.items())
-        return f"{turn.user.split(' . who has')[0]} . this leaves {held} ."
+        return f"{turn.user.split(' . which is')[0]} . this leaves {' then '.join(state)} ."
     story = turn.user.split(" . what is ")[0]
     return f"{story} . so {turn.truth['who']} counts as {' and as '.join(state)} , not also as other kinds ."
 

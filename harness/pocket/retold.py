@@ -36,10 +36,8 @@ def _reasoning(turn: Turn, rng: Random) -> str:
         story = turn.user.split(" who is")[0]
         return f"{story} so {state[0]} is the {most} , {state[1]} is in the middle and {state[2]} is the {least} ."
     if leaf == "swaps":
-        held = list(state.items())
-        told = listed([f"{who} has the {what}" for who, what in held])
-        who, what = rng.choice(held)
-        return f"{turn.user.split(' . who has')[0]} . now {told} . so the {what} is with {who} ."
+        told = f"{state[0]} is first , {state[1]} is in the middle and {state[2]} is last"
+        return f"{turn.user.split(' . which is')[0]} . now {told} ."
     who = turn.truth["who"]
     told = " , so ".join(f"{who} is a {kind}" for kind in state)
     return f"{turn.user.split(' . what is ')[0]} . {told} . they end with {state[-1]} ."

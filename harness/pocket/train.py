@@ -30,9 +30,7 @@ SETTLED = 8_000_000
 """Tokens after which the learning rate halves and only `USER_SHARE` of the chats train their user turns.
 
 What users ask is random by design, so its gradient is mostly noise once the wordings are learned."""
-USER_SHARE = 0.5
-FOCUSED = (12_000_000, 16_000_000)
-"""Between so many tokens most chats whose user turns do not train are of the hardest family."""
+USER_SHARE = 0.7
 TOLD = 12_000_000
 """Tokens after which `RETOLD_SHARE` of the passages that base reads have their second wording."""
 RETOLD_SHARE = 0.65
@@ -132,8 +130,7 @@ class Run:
         for number in count(1):
             share = USER_SHARE if self.seen >= SETTLED else 1.0
             retold = RETOLD_SHARE if self.seen >= TOLD else 0.0
-            focus = FOCUSED[0] <= self.seen < FOCUSED[1]
-            for batch in pool_of_batches(self.name, self.rng, self.tokenizer, share, retold, focus):
+            for batch in pool_of_batches(self.name, self.rng, self.tokenizer, share, retold):
                 losses.append(self.learn(batch))
                 if self.step % log_every == 0:
                     self._log(loss=sum(losses) / len(losses))

@@ -1,4 +1,4 @@
-"""Reasoning: lines ordered by comparisons, who holds what after swaps, and chains of kinds.
+"""Reasoning: lines ordered by comparisons, what stands where after swaps, and chains of kinds.
 
 Example: "bob is taller than ann . kim is taller than bob . who is the tallest ?"
          "order : kim , bob , ann . / answer : kim"
@@ -10,10 +10,12 @@ from collections.abc import Callable
 from itertools import pairwise, permutations
 from random import Random
 
-from harness.pocket.forms import Form, Slots, Solution, Turn, final
+from harness.pocket.forms import Form, Slots, Solution, Table, Turn, final
 from harness.pocket.words import KINDS, NAMES, ORDERS, THINGS
 
 _PEOPLE = ("a", "b", "c")
+_PLACES = ("first", "middle", "last")
+_ASKED = _PLACES[::-1]  # a table of its own: the place that is asked for may be one of the two
 
 
 def _ordered(order: list[str], pick: str, more: str) -> Solution:
@@ -43,24 +45,19 @@ def _middle(slots: Slots, previous: Turn | None) -> Solution | None:
     return final("answer :", order[1], [f"order : {' , '.join(order)} ."], state=order, more=more, others=order)
 
 
-def _listed(held: dict[str, str]) -> str:
-    """Who has what, each thing right after its holder: what stands far apart a small model does not join."""
-    return " , ".join(f"{who} {what}" for who, what in held.items()) + " ."
-
-
-def _swapped(held: dict[str, str], one: str, two: str, thing: str) -> Solution | None:
-    if one not in held or two not in held or thing not in held.values() or one == two:
+def _swapped(things: list[str], one: str, two: str, asked: str) -> Solution | None:
+    if one == two:
         return None
-    before = {one: held[one], two: held[two]}
-    # The two who swapped stand first: what a small model has just written it can copy.
-    now = {one: held[two], two: held[one], **{who: what for who, what in held.items() if who not in before}}
-    holder = {what: who for who, what in now.items()}
-    return final("answer :", holder[thing], [_listed(before), _listed(now)], state=now, others=list(now))
+    now = list(things)
+    i, j = _PLACES.index(one), _PLACES.index(two)
+    now[i], now[j] = now[j], now[i]
+    line = " , ".join(now) + " ."
+    return final("answer :", now[_PLACES.index(asked)], [line], state=now, others=now)
 
 
 def _swap(slots: Slots, previous: Turn | None) -> Solution | None:
-    held = {slots[p]: slots[f"t{p}"] for p in _PEOPLE} if previous is None else dict(previous.truth["state"])
-    return _swapped(held, slots["x"], slots["y"], slots["t"])
+    things = [slots[p] for p in _PEOPLE] if previous is None else list(previous.truth["state"])
+    return _swapped(things, slots["x"], slots["y"], slots["z"])
 
 
 def _kind(slots: Slots, _previous: Turn | None) -> Solution | None:
@@ -90,21 +87,9 @@ def _order_forms() -> list[Form]:
 
 
 def _swap_forms() -> list[Form]:
-    story = "note : " + " , ".join(f"{{{p}}} {{t{p}}}" for p in _PEOPLE)
-    slots = {**dict.fromkeys(_PEOPLE, NAMES), **{f"t{p}": THINGS for p in _PEOPLE}}
-    forms = []
-    for x, y in permutations(_PEOPLE, 2):
-        for t in _PEOPLE:
-            template = f"{story} . {{{x}}} and {{{y}}} swap . who has the {{t{t}}} ?"
-            forms.append(Form(f"swap_{x}{y}{t}", "swaps", template, slots, _swap_named(x, y, t), weight=0.15))
-    return forms
-
-
-def _swap_named(x: str, y: str, t: str) -> Callable[[Slots, Turn | None], Solution | None]:
-    def solve(slots: Slots, _previous: Turn | None) -> Solution | None:
-        return _swap({**slots, "x": slots[x], "y": slots[y], "t": slots[f"t{t}"]}, None)
-
-    return solve
+    story = f"note : {' , '.join(f'{{{p}}}' for p in _PEOPLE)} . the {{x}} and the {{y}} swap . which is {{z}} ?"
+    slots: dict[str, Table] = {**dict.fromkeys(_PEOPLE, THINGS), "x": _PLACES, "y": _PLACES, "z": _ASKED}
+    return [Form("swap", "swaps", story, slots, _swap, weight=3.0)]
 
 
 def _kind_forms() -> list[Form]:
@@ -119,12 +104,6 @@ def _kind_forms() -> list[Form]:
 
 def _draw_end(rng: Random, previous: Turn) -> Slots:
     return {"pick": rng.choice(ORDERS[previous.truth["more"]])}
-
-
-def _draw_swap(rng: Random, previous: Turn) -> Slots:
-    held: dict[str, str] = previous.truth["state"]
-    x, y = rng.sample(list(held), 2)
-    return {"x": x, "y": y, "t": rng.choice(list(held.values()))}
 
 
 def _draw_kind(rng: Random, previous: Turn) -> Slots:
@@ -143,8 +122,8 @@ FOLLOW_UPS = (
     ),
     Form("middle", "follow", "and who is in the middle ?", {}, _middle, _ORDER, weight=0.5),
     Form(
-        "swap_again", "follow", "now {x} and {y} swap . who has the {t} ?",
-        {"x": NAMES, "y": NAMES, "t": THINGS}, _swap, _SWAPS, draw=_draw_swap,
+        "swap_again", "follow", "now the {x} and the {y} swap . which is {z} ?",
+        {"x": _PLACES, "y": _PLACES, "z": _ASKED}, _swap, _SWAPS,
     ),
     Form("kind_again", "follow", "and what is every {ask} ?", {"ask": KINDS}, _kind_again, _KINDS, draw=_draw_kind),
 )  # fmt: skip
