@@ -3,47 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from statistics import fmean
 from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
 from harness.blocks.base import identity, runtime
-from harness.blocks.kinds import (
-    Answer,
-    Context,
-    EvalItem,
-    Grade,
-    Judge,
-    Metric,
-    Reply,
-    Request,
-    Sampling,
-    Suite,
-    Verdict,
-)
+from harness.blocks.kinds import Answer, Context, EvalItem, Grade, Judge, Metric, Reply, Request, Sampling, Suite
 from harness.errors import UserError
-from harness.evaluate import _alpaca, _splits
-from harness.evaluate._grading import Question, grade_of, judgements, required
-from harness.evaluate._talk import converse, missing
-from harness.judges._tasks import Order, pair, random_order, source_data, source_id
-from harness.judges.replay import Replay
+from harness.evaluate import _alpaca, _length_control, _pairs, _splits
+from harness.evaluate._figures import absent, share
+from harness.evaluate._grading import interval, required
+from harness.evaluate._talk import converse
+from harness.judges._tasks import Order, random_order, source_data
 from harness.records import datafile
 from harness.records.hashing import sha256
 from harness.records.values import FilePath, Share
 
-_LENGTH = "reference_length"
+_FILES = ("difficulty_path", "regulariser_path", "coefficients_path")
 
 
 class Pairwise(Suite):
     """Instructions with a reference output each; a judge prefers the reference (1) or the model's output (2).
 
     The value of an item is preference - 1; identical outputs draw (0.5) and no judge is asked. Win rates, their
-    standard error and length control are computed by the alpaca-eval package.
+    standard error and length control are computed by the alpaca-eval package. How far the verdicts hang on order and
+    length stands beside them.
     """
 
     name: ClassVar[str] = "pairwise"
-    grading_options: ClassVar[tuple[str, ...]] = ("orders", "difficulty_path", "regulariser_path")
+    scorer: ClassVar[int] = 2
+    grading_options: ClassVar[tuple[str, ...]] = ("orders", "repeats", "coefficients_model", *_FILES)
 
     path: FilePath = runtime(
         description="Instructions and reference outputs in alpaca-eval's form (model_outputs.json)."
@@ -61,6 +50,14 @@ class Pairwise(Suite):
     regulariser_path: FilePath | None = runtime(
         None, description="CSV of the two length-prompted baselines that regularise the length-controlled fit."
     )
+    coefficients_path: FilePath | None = runtime(
+        None, description="CSV of published coefficients of the length-controlled model, one row per model."
+    )
+    coefficients_model: str | None = identity(
+        None,
+        description="The row of coefficients_path that is used instead of a fit: only for that model's own outputs.",
+    )
+    repeats: int = identity(1, ge=1, le=20, description="How often each pair is judged, to measure the judge's noise.")
     limit: int | None = identity(None, ge=1, description="Only the first so many instructions: a subset.")
     dev: Share | None = identity(None, description="Share of the instructions set apart as dev; test is a subset then.")
 
@@ -68,6 +65,8 @@ class Pairwise(Suite):
     def _regulariser_needs_difficulties(self) -> Pairwise:
         if self.regulariser_path is not None and self.difficulty_path is None:
             raise ValueError("regulariser_path needs difficulty_path too: length control starts from the difficulties")
+        if self.coefficients_model is not None and None in (self.coefficients_path, self.difficulty_path):
+            raise ValueError("coefficients_model needs coefficients_path and difficulty_path too")
         return self
 
     def metrics(self) -> tuple[Metric, ...]:
@@ -84,9 +83,8 @@ class Pairwise(Suite):
 
     def identity_options(self) -> dict[str, Any]:
         """The files of length control count by their content."""
-        files = {"difficulty_path": self.difficulty_path, "regulariser_path": self.regulariser_path}
-        sums = {name: datafile.checksum(path, None, name) for name, path in files.items() if path is not None}
-        return super().identity_options() | sums
+        files = {name: path for name in _FILES if (path := getattr(self, name)) is not None}
+        return super().identity_options() | {name: datafile.checksum(path, None, name) for name, path in files.items()}
 
     def items(self, split: str) -> list[EvalItem]:
         """The instructions of a split in the order of the file.
@@ -108,33 +106,33 @@ class Pairwise(Suite):
         """True: preferences are the judge's."""
         return True
 
+    def gold_value(self) -> float:
+        """The reference draws with itself."""
+        return 0.5
+
     def grade(
         self, items: Sequence[EvalItem], answers: Sequence[Answer], judge: Judge | None, context: Context
     ) -> Generator[Sequence[Request], Sequence[Reply], list[Grade]]:
-        """One grade per instruction."""
+        """One grade per instruction, with what was said in each order in its tags."""
         judge = required(judge, self.name, "a model, or stand_in for a dry run")
-        pairs = [Question(item, answer) for item, answer in zip(items, answers, strict=True)]
-        # Recorded annotations hold their draws too, perhaps with another reference text: then they are what counts.
-        asks = [isinstance(judge, Replay) or not _same(question) for question in pairs]
-        shown = [(i, order) for i, q in enumerate(pairs) if asks[i] for order in self._orders(q.item)]
-        asked = [Question(pair(pairs[i].item, order), pairs[i].answer) for i, order in shown]
-        verdicts = yield from judgements(asked, judge, context)
-        given: dict[int, list[Verdict]] = {}
-        for (index, _), verdict in zip(shown, verdicts, strict=True):
-            given.setdefault(index, []).append(verdict)
-        return [_grade(question, _joined(given.get(index, [])), judge.name) for index, question in enumerate(pairs)]
+        compared = yield from _pairs.compare(items, answers, judge, self._orders, context, self.repeats)
+        return [_pairs.grade(one, _pairs.mean_win, judge.name, {}) for one in compared]
 
     def summarise(self, grades: Sequence[Grade]) -> Mapping[str, float | None]:
-        """alpaca-eval's figures over the graded items; length control is None where it is not available."""
+        """alpaca-eval's figures over the graded items, and the judge's sensitivity to order and length.
+
+        Length control is None where it is not available.
+        """
         found = [a for grade in grades if (a := _annotation(grade)) is not None]
         if not found:
-            return {"win_rate": None, "length_controlled_winrate": None}
-        summary: dict[str, float | None] = dict(_alpaca.win_rates([a.preference for a in found]))
-        summary["avg_length"] = fmean(a.length for a in found)
-        summary["length_controlled_winrate"] = None
-        if self.difficulty_path is not None:
-            summary |= _alpaca.length_controlled(found, self.difficulty_path, self.regulariser_path)
-        return summary
+            return absent("win_rate", len(grades)) | absent(_length_control.NAME, len(grades))
+        package = dict(_alpaca.win_rates([a.preference for a in found]))
+        wins = [grade.values.get("win") for grade in grades]
+        figures = share("win_rate", wins, scale=100)
+        figures |= share("discrete_win_rate", [_discrete(win) for win in wins], scale=100) | package
+        lengths = [float(a.length) for a in found]
+        figures |= interval("avg_length", lengths, [str(a.index) for a in found], None)
+        return figures | self._length_control(found) | _pairs.sensitivity(grades) | _pairs.unflagged(grades)
 
     def notes(self) -> tuple[str, ...]:
         """Says why there is no length control, and where this is not the whole suite."""
@@ -144,8 +142,28 @@ class Pairwise(Suite):
         )
         return (() if self.difficulty_path is not None else (why,)) + _splits.subset_notes(self.limit, self.dev)
 
+    def opponents(self) -> frozenset[str]:
+        """Who wrote the reference outputs, as their file says (`generator`)."""
+        return frozenset(str(row["generator"]) for row in datafile.rows(self.path, "path") if row.get("generator"))
+
+    def for_model(self, name: str) -> Pairwise:
+        """With the model's published coefficients of length control, where the file has them and none are named."""
+        path = self.coefficients_path
+        if path is None or self.coefficients_model is not None or not _length_control.has_published(name, path):
+            return self
+        return self.model_copy(update={"coefficients_model": name})
+
+    def _length_control(self, found: Sequence[_alpaca.Annotation]) -> dict[str, float | None]:
+        if self.difficulty_path is None:
+            return absent(_length_control.NAME, len(found))
+        fitted = _length_control.fitted(found, self.difficulty_path, self.regulariser_path)
+        if self.coefficients_model is None or self.coefficients_path is None:
+            return fitted
+        value = _length_control.published(self.coefficients_model, self.coefficients_path, self.difficulty_path)
+        return fitted | _length_control.beside(fitted, value)
+
     def _orders(self, item: EvalItem) -> tuple[Order, ...]:
-        return (random_order(item.turns[0]),) if self.orders == "one" else ("reference first", "answer first")
+        return (random_order(item.turns[0]),) if self.orders == "one" else _pairs.BOTH
 
 
 def _item(row: Mapping[str, Any], index: int, path: str) -> EvalItem:
@@ -162,37 +180,14 @@ def _item(row: Mapping[str, Any], index: int, path: str) -> EvalItem:
     )
 
 
-def _same(question: Question) -> bool:
-    return question.answer is not None and question.answer.outputs[:1] == question.item.reference
-
-
-def _joined(verdicts: Sequence[Verdict]) -> Verdict:
-    """One verdict from those of the orders shown; without any the outputs were identical, which is a draw."""
-    if not verdicts:
-        return Verdict(score=None, preference=1.5, reason="identical outputs")
-    lost = next((v for v in verdicts if not v.parsed), None)
-    preferences = [v.preference for v in verdicts if v.preference is not None]
-    return Verdict(
-        score=None,
-        preference=fmean(preferences) if lost is None else None,
-        reason=(lost or verdicts[0]).reason,
-        raw="\n---\n".join(v.raw for v in verdicts if v.raw),
-        parsed=lost is None,
-        tokens=sum(v.tokens for v in verdicts),
-    )
-
-
-def _grade(question: Question, verdict: Verdict, judge: str) -> Grade:
-    answered = question.answer is not None and missing(question.answer, 0) is None
-    length = float(len(question.answer.outputs[0])) if question.answer is not None and answered else None
-    win = None if verdict.preference is None else verdict.preference - 1
-    grade = grade_of(question, verdict, {"win": win, "length": length}, judge)
-    tags = {_LENGTH: str(len(question.item.reference[0])), "index": str(source_id(question.item))}
-    return Grade(**{**grade.__dict__, "tags": tags})
+def _discrete(win: float | None) -> float | None:
+    """A whole win, a whole loss, or a draw."""
+    return None if win is None else 0.5 if win == 0.5 else float(win > 0.5)
 
 
 def _annotation(grade: Grade) -> _alpaca.Annotation | None:
     win, length = grade.values.get("win"), grade.values.get("length")
     if win is None or length is None:
         return None
-    return _alpaca.Annotation(int(grade.tags["index"]), win + 1, int(length), int(grade.tags[_LENGTH]))
+    reference = int(grade.tags[_pairs.REFERENCE_LENGTH])
+    return _alpaca.Annotation(int(grade.tags[_pairs.INDEX]), win + 1, int(length), reference)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from harness.blocks.kinds import Reply, Request, Tolerant
-from harness.errors import StageFailed, UserError
+from harness.errors import LimitReached, StageFailed, UserError
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ def gather(
             waiting[index] = step()
         except StopIteration as stop:
             results[index] = stop.value
-        except (UserError, StageFailed):
+        except (UserError, StageFailed, LimitReached):
             raise
         except Exception as error:  # noqa: BLE001  the border of one judgement: recorded as the reason why it is missing
             results[index] = Unjudged(f"judge failed: {type(error).__name__}: {error}")

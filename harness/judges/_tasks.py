@@ -6,14 +6,17 @@ Suites write and judges read these parts of an item through the functions here, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Literal
 
 from harness.blocks.kinds import EvalItem
+from harness.records.example import Message
 
 Order = Literal["answer first", "reference first"]
-_TURNS, _ORDER, _SOURCE = "turns", "order", "source id"
+_TURNS, _ORDER, _SOURCE, _OPPONENT, _REPEAT, _SCHEME, _BEFORE = (
+    "turns", "order", "source id", "opponent", "repeat", "rubric", "before"
+)  # fmt: skip
 
 
 def truths(turns: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -37,9 +40,62 @@ def source_id(item: EvalItem) -> int | str | None:
     return item.data.get(_SOURCE)
 
 
-def pair(item: EvalItem, order: Order) -> EvalItem:
-    """The item as a question for a preference between the answer and the item's reference, shown in this order."""
-    return replace(item, data={**item.data, _ORDER: order})
+def pair(item: EvalItem, order: Order, opponent: Sequence[str] | None = None) -> EvalItem:
+    """The item as a question for a preference between the answer and its opponent, shown in this order.
+
+    The opponent is the item's reference, unless other texts are given: then the reference is what is known to be right.
+    """
+    other = {} if opponent is None else {_OPPONENT: list(opponent)}
+    return replace(item, data={**item.data, _ORDER: order, **other})
+
+
+def opponent(item: EvalItem) -> tuple[str, ...]:
+    """The texts that the answer of a pair is compared with, one per turn."""
+    return tuple(item.data.get(_OPPONENT, item.reference))
+
+
+def guide(item: EvalItem) -> tuple[str, ...]:
+    """The answers that are known to be right, one per turn; in a pair the reference may be the opponent instead."""
+    return item.reference if order_of(item) is None or _OPPONENT in item.data else ()
+
+
+def repeat(item: EvalItem, number: int) -> EvalItem:
+    """The item as the same question asked once more (`number` from 0 on), with noise of its own."""
+    return replace(item, data={**item.data, _REPEAT: number}) if number else item
+
+
+def repeat_of(item: EvalItem) -> int:
+    """Which repeat of a judgement this is, from 0 on."""
+    return int(item.data.get(_REPEAT, 0))
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What a user wants judged: the rubric's text, and the best grade (the worst is 1)."""
+
+    text: str
+    best: int
+
+
+def scheme_data(text: str, best: int) -> dict[str, Any]:
+    """The `data` of an item that is judged by a rubric of its own."""
+    return {_SCHEME: {"text": text, "best": best}}
+
+
+def scheme(item: EvalItem) -> Scheme | None:
+    """The item's own rubric; None where the judge's usual wording counts."""
+    found = item.data.get(_SCHEME)
+    return None if found is None else Scheme(found["text"], found["best"])
+
+
+def before_data(messages: Sequence[Message]) -> dict[str, Any]:
+    """The `data` of an item whose conversation has begun: turns that were said before the first that is asked."""
+    return {_BEFORE: [dict(message) for message in messages]} if messages else {}
+
+
+def before(item: EvalItem) -> tuple[Message, ...]:
+    """The turns of a conversation that were said before the first that is asked (no system turn)."""
+    return tuple(Message(role=m["role"], content=m["content"]) for m in item.data.get(_BEFORE, ()))
 
 
 def order_of(item: EvalItem) -> Order | None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from harness.blocks.kinds import Answer, Context, EvalItem, Judge, Reply, Request, Verdict
 from harness.errors import UserError
-from harness.judges._tasks import order_of, truth
+from harness.judges._tasks import opponent, order_of, truth
 
 
 class Oracle(Judge):
@@ -40,6 +40,6 @@ class Oracle(Judge):
         given = grade(known, answer.outputs[turn])
         if order_of(item) is None:
             return Verdict(score=float(given.score), reason=given.reason)
-        other = grade(known, item.reference[turn]).score
+        other = grade(known, opponent(item)[turn]).score
         preference = 1.5 if given.score == other else 2.0 if given.score > other else 1.0
         return Verdict(score=None, preference=preference, reason=given.reason)

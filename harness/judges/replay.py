@@ -1,7 +1,8 @@
-"""Recorded verdicts instead of new ones: alpaca-eval's annotations, or FastChat's single-answer judgements."""
+"""Recorded verdicts instead of new ones: alpaca-eval's annotations, FastChat's or Arena-Hard's judgements."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -9,8 +10,9 @@ from typing import Any, ClassVar
 from harness.blocks.base import identity, runtime
 from harness.blocks.kinds import Answer, Context, EvalItem, Judge, Reply, Request, Verdict
 from harness.errors import UserError
-from harness.judges._tasks import order_of, source_id
-from harness.judges.verdicts import rating
+from harness.judges import _games
+from harness.judges._tasks import Order, opponent, order_of, source_id
+from harness.judges.verdicts import choice, preference, rating
 from harness.records import datafile
 from harness.records.values import FilePath
 
@@ -19,20 +21,32 @@ _MARKERS = (
     ("<|The Start of Assistant A's Conversation with User|>", "<|The End of Assistant A's Conversation with User|>"),
 )
 """Around the answer of a first turn, and around the conversation up to a later one."""
+_PAIR_MARKERS = (
+    ("[The Start of Assistant {}'s Answer]", "[The End of Assistant {}'s Answer]"),
+    ("<|The Start of Assistant {}'s Conversation with User|>", "<|The End of Assistant {}'s Conversation with User|>"),
+)
+"""The same in a question about two answers, which ends with both of them."""
+_GAMES = ("g1", "g2")
+"""A FastChat pair was judged in both orders: the first game shows `model_1` first."""
+OTHER_REFERENCE = "the recorded verdict is against another reference"
+Row = Mapping[str, Any]
 
 
 class Replay(Judge):
     """Looks the verdict up in a file and checks that it was about this very answer.
 
-    `annotations.json` of alpaca-eval is found by instruction and output; a FastChat judgement file by question id, turn
-    and the answers between the markers of the recorded prompt, which must be the same to the letter. The grade of a
-    FastChat row is read anew from the judge's text.
+    `annotations.json` of alpaca-eval is found by instruction and output; FastChat's judgement files, single or
+    pairwise, and Arena-Hard's by question id, turn and the answers between the markers of the recorded prompt, which
+    must be the same to the letter: so a file may hold several models, and either may be the answer of a pair. What
+    those judges said is read anew from their text; one that names two winners is missing.
     """
 
     name: ClassVar[str] = "replay"
     label: ClassVar[str] = "REPLAY of recorded verdicts"
 
-    path: FilePath = runtime(description="annotations.json of alpaca-eval or FastChat's judgement JSONL; gzip too.")
+    path: FilePath = runtime(
+        description="alpaca-eval's annotations.json, FastChat's or Arena-Hard's judgement JSONL; gzip too."
+    )
     sha256: str | None = runtime(None, description="Expected SHA-256 of the file's unpacked content.")
 
     any_reference: bool = identity(
@@ -50,16 +64,24 @@ class Replay(Judge):
         """The recorded verdict, or one marked as not parsed with the reason why it is missing."""
         yield from ()
         table = _table(self.path, datafile.checksum(self.path, self.sha256, "path"))
-        if order_of(item) is not None:
-            return _preference(table.get((item.turns[0], answer.outputs[turn])), item, self.any_reference)
-        return _score(table.get((source_id(item), turn)), item, answer, turn)
+        order = order_of(item)
+        if order is None:
+            return _score(table.get((source_id(item), turn), ()), item, answer, turn)
+        games = table.get((source_id(item), turn), ())
+        if any(row.keys() >= _games.KEYS for row in games):
+            return _games.recorded(games, item, answer, turn, order)
+        if any("g1_judgment" in row for row in games):
+            return _winner(games, item, answer, turn, order)
+        return _preference(table.get((item.turns[0], answer.outputs[turn]), ()), item, self.any_reference)
 
 
-def _preference(row: Mapping[str, Any] | None, item: EvalItem, any_reference: bool) -> Verdict:
-    if row is None:
+def _preference(rows: Sequence[Row], item: EvalItem, any_reference: bool) -> Verdict:
+    if not rows:
         return _missing("no recorded verdict about this answer")
-    if row["output_1"] != item.reference[0] and not any_reference:
-        return _missing("the recorded verdict is against another reference")
+    same = [row for row in rows if row["output_1"] == opponent(item)[0]]
+    if not same and not any_reference:
+        return _missing(OTHER_REFERENCE)
+    row = (same or rows)[-1]
     completion = row.get("raw_completion") or {}
     raw, tokens = (
         (completion.get("text") or "", completion.get("total_tokens") or 0)
@@ -69,20 +91,50 @@ def _preference(row: Mapping[str, Any] | None, item: EvalItem, any_reference: bo
     value = row.get("preference")
     if value is None:
         return _missing("the recorded verdict has no preference", raw)
-    preference = 1.5 if value == 0 else float(value)  # AlpacaEval 1 wrote a draw as 0
-    if not 1 <= preference <= 2:
+    found = 1.5 if value == 0 else float(value)  # AlpacaEval 1 wrote a draw as 0
+    if not 1 <= found <= 2:
         return _missing(f"the recorded preference {value} is not between 1 and 2", raw)
-    return Verdict(score=None, preference=preference, raw=raw, tokens=int(tokens))
+    return Verdict(score=None, preference=found, raw=raw, tokens=int(tokens))
 
 
-def _score(row: Mapping[str, Any] | None, item: EvalItem, answer: Answer, turn: int) -> Verdict:
-    if row is None:
+def _score(rows: Sequence[Row], item: EvalItem, answer: Answer, turn: int) -> Verdict:
+    if not rows:
         return _missing("no recorded verdict about this answer")
-    raw = str(row.get("judgment", ""))
-    if _judged(str(row.get("user_prompt", "")), turn) != _conversation(item, answer, turn):
-        return _missing("the recorded verdict is about another answer", raw)
+    wanted = _conversation(item, answer.outputs, turn)
+    same = [row for row in rows if _judged(str(row.get("user_prompt", "")), turn) == wanted]
+    if not same:
+        return _missing("the recorded verdict is about another answer", str(rows[-1].get("judgment", "")))
+    raw = str(same[-1].get("judgment", ""))
     score = rating(raw)
     return Verdict(score=score, raw=raw, parsed=score is not None)
+
+
+def _winner(rows: Sequence[Row], item: EvalItem, answer: Answer, turn: int, order: Order) -> Verdict:
+    """The verdict of the game in which these two answers were shown in this order."""
+    shown = (answer.outputs, opponent(item)) if order == "answer first" else (opponent(item), answer.outputs)
+    wanted = _pair_shown(item, *shown, turn)
+    for row in reversed(rows):
+        for game in _GAMES:
+            if _plain(str(row.get(f"{game}_user_prompt", ""))).endswith(wanted):
+                raw = str(row.get(f"{game}_judgment", ""))
+                letter = choice(raw)
+                value = None if letter is None else preference({"A": 1.0, "B": 2.0, "C": 1.5}[letter], order)
+                return Verdict(score=None, preference=value, raw=raw, parsed=value is not None)
+    return _missing("the recorded verdict is about other answers")
+
+
+def _pair_shown(item: EvalItem, first: Sequence[str], second: Sequence[str], turn: int) -> str:
+    """The end of the prompt that FastChat makes of two answers, without regard to white space."""
+    start, end = _PAIR_MARKERS[min(turn, 1)]
+    parts = []
+    for letter, outputs in (("A", first), ("B", second)):
+        inside = outputs[0] if turn == 0 else _conversation(item, outputs, turn, letter)
+        parts += [start.format(letter), inside, end.format(letter)]
+    return _plain("\n".join(parts))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _judged(prompt: str, turn: int) -> str | None:
@@ -93,12 +145,12 @@ def _judged(prompt: str, turn: int) -> str | None:
     return inside.strip() if found and closed else None
 
 
-def _conversation(item: EvalItem, answer: Answer, turn: int) -> str:
+def _conversation(item: EvalItem, outputs: Sequence[str], turn: int, letter: str = "A") -> str:
     """What FastChat would show of an answer between those markers (`llm_judge/data/judge_prompts.jsonl`)."""
     if turn == 0:
-        return answer.outputs[0].strip()
-    turns = zip(item.turns[: turn + 1], answer.outputs, strict=False)
-    return "\n\n".join(f"### User:\n{asked}\n\n### Assistant A:\n{said}" for asked, said in turns).strip()
+        return outputs[0].strip()
+    turns = zip(item.turns[: turn + 1], outputs, strict=False)
+    return "\n\n".join(f"### User:\n{asked}\n\n### Assistant {letter}:\n{said}" for asked, said in turns).strip()
 
 
 def _missing(reason: str, raw: str = "") -> Verdict:
@@ -106,14 +158,28 @@ def _missing(reason: str, raw: str = "") -> Verdict:
 
 
 @lru_cache(maxsize=8)
-def _table(path: str, checksum: str) -> dict[tuple[Any, Any], dict[str, Any]]:
+def _table(path: str, checksum: str) -> Mapping[tuple[Any, Any], list[Row]]:
     """Rows by (instruction, output) or by (question id, 0-based turn); `checksum` makes a changed file a new one."""
     rows = datafile.rows(path, "path")
-    if rows and {"instruction", "output_1", "output_2"} <= rows[0].keys():
-        return {(row["instruction"], row["output_2"]): row for row in rows}
-    if rows and {"question_id", "turn", "judgment"} <= rows[0].keys():
-        return {(row["question_id"], row["turn"] - 1): row for row in rows}
+    found: dict[tuple[Any, Any], list[Row]] = defaultdict(list)
+    for number, row in enumerate(rows, start=1):
+        found[_key(row, path, number)].append(row)
+    if not found:
+        raise UserError(f"{path} is empty: it holds no recorded verdicts")
+    return dict(found)
+
+
+def _key(row: Row, path: str, number: int) -> tuple[Any, Any]:
+    if {"instruction", "output_1", "output_2"} <= row.keys():
+        return row["instruction"], row["output_2"]
+    if {"question_id", "turn"} <= row.keys() and ("judgment" in row or {"g1_judgment", "g2_judgment"} <= row.keys()):
+        if not isinstance(row["turn"], int):
+            raise UserError(f"{path}, row {number}: `turn` should be 1 or 2, not {row['turn']!r}")
+        return row["question_id"], row["turn"] - 1
+    if row.keys() >= _games.KEYS:
+        return row["question_id"], 0
     raise UserError(
-        f"{path} holds no recorded verdicts: alpaca-eval's annotations have instruction, output_1, output_2 and "
-        "preference; FastChat's judgements have question_id, turn and judgment"
+        f"{path} holds no recorded verdicts (row {number}): alpaca-eval's annotations have instruction, output_1, "
+        "output_2 and preference; FastChat's judgements have question_id, turn and judgment, or g1_judgment and "
+        "g2_judgment for pairs; Arena-Hard's have question_id and games"
     )

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from harness.blocks.base import identity
 from harness.blocks.kinds import Answer, Context, EvalItem, Judge, Reply, Request, Verdict
-from harness.judges._tasks import order_of
+from harness.judges._tasks import opponent, order_of, scheme
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 
@@ -30,13 +30,15 @@ class StandIn(Judge):
     def judge(
         self, item: EvalItem, answer: Answer, turn: int, context: Context
     ) -> Generator[Sequence[Request], Sequence[Reply], Verdict]:
-        """A score from 1 to 10, or for a pair the preference that the difference of two scores gives."""
+        """A score from 1 to 10 (or the rubric's best); for a pair the preference that two scores' difference gives."""
         yield from ()
         text, question = answer.outputs[turn], item.turns[turn]
-        reference = item.reference[turn] if turn < len(item.reference) else None
         if order_of(item) is None:
-            return Verdict(score=self._score(text, question, reference), reason="word overlap, length and repetition")
-        difference = self._score(text, question, None) - self._score(reference or "", question, None)
+            reference = item.reference[turn] if turn < len(item.reference) else ""
+            own, score = scheme(item), self._score(text, question, reference or None)
+            score = score if own is None else 1 + (score - 1) / 9 * (own.best - 1)
+            return Verdict(score=score, reason="word overlap, length and repetition")
+        difference = self._score(text, question, None) - self._score(opponent(item)[turn], question, None)
         return Verdict(score=None, preference=1 + 1 / (1 + math.exp(-difference)), reason="difference of two scores")
 
     def _score(self, text: str, question: str, reference: str | None) -> float:

@@ -12,7 +12,7 @@ from suite_driver import drive
 
 from harness.blocks.kinds import Answer, Context, EvalItem, Verdict
 from harness.errors import UserError
-from harness.judges._tasks import pair, source_data
+from harness.judges._tasks import Order, pair, source_data
 from harness.judges.replay import Replay
 
 PAIR = pair(EvalItem(id="a/0", turns=("Say hi",), reference=("Hello",)), "answer first")
@@ -123,3 +123,82 @@ def test_mistakes_name_the_file(tmp_path: Path) -> None:
 def test_packed_and_plain_files_are_the_same_verdicts(tmp_path: Path) -> None:
     plain, packed = write(tmp_path / "a.json", [annotation()]), write(tmp_path / "b.json.gz", [annotation()])
     assert Replay(path=plain).identity_options() == Replay(path=packed).identity_options()
+
+
+def pair_prompt(first: str, second: str, turns: int = 1) -> str:
+    if turns == 1:
+        return (
+            "[User Question]\nSay hi\n\n"
+            f"[The Start of Assistant A's Answer]\n{first}\n[The End of Assistant A's Answer]"
+            f"\n\n[The Start of Assistant B's Answer]\n{second}\n[The End of Assistant B's Answer]"
+        )
+    talks = []
+    for letter, said in (("A", first), ("B", second)):
+        talk = "\n\n".join(
+            f"### User:\n{asked}\n\n### Assistant {letter}:\n{said} {number}"
+            for number, asked in enumerate(TURNS.turns, start=1)
+        )
+        start, end = (f"<|The {w} of Assistant {letter}'s Conversation with User|>" for w in ("Start", "End"))
+        talks.append(f"{start}\n\n{talk}\n\n{end}")
+    return "\n\n\n".join(talks)
+
+
+def pair_row(first: str, second: str, said: tuple[str, str], turn: int = 1) -> dict[str, Any]:
+    """A FastChat pair: `first` is model_1, which the first game shows first."""
+    return {
+        "question_id": 81,
+        "model_1": "a",
+        "model_2": "b",
+        "turn": turn,
+        "g1_user_prompt": pair_prompt(first, second, turn),
+        "g1_judgment": said[0],
+        "g2_user_prompt": pair_prompt(second, first, turn),
+        "g2_judgment": said[1],
+    }
+
+
+def orders(path: str, mine: tuple[str, ...], theirs: tuple[str, ...], turn: int = 0) -> list[float | None]:
+    both: tuple[Order, ...] = ("answer first", "reference first")
+    return [replayed(path, pair(TURNS, order, theirs), *mine, turn=turn).preference for order in both]
+
+
+def test_a_pair_is_found_whichever_model_is_the_answer(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", [pair_row("mine", "theirs", ("so [[A]]", "so [[B]]"))], lines=True)
+    assert orders(path, ("mine", "x"), ("theirs", "y")) == [2.0, 2.0]
+    assert orders(path, ("theirs", "x"), ("mine", "y")) == [1.0, 1.0]
+    path = write(tmp_path / "q.jsonl", [pair_row("mine", "theirs", ("[[A]]", "[[A]]"))], lines=True)
+    assert orders(path, ("mine", "x"), ("theirs", "y")) == [2.0, 1.0]
+
+
+def test_ties_of_a_pair_draw_and_unreadable_ones_are_missing(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", [pair_row("mine", "theirs", ("[[C]]", "[[A]] or [[B]]"))], lines=True)
+    assert orders(path, ("mine", "x"), ("theirs", "y")) == [1.5, None]
+
+
+def test_a_pair_of_second_turns_is_about_both_conversations(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", [pair_row("mine", "theirs", ("[[A]]", "[[B]]"), turn=2)], lines=True)
+    assert orders(path, ("mine 1", "mine 2"), ("theirs 1", "theirs 2"), turn=1) == [2.0, 2.0]
+    assert orders(path, ("mine 1", "mine 3"), ("theirs 1", "theirs 2"), turn=1) == [None, None]
+    assert orders(path, ("mine 1", "mine 2"), ("theirs 1", "theirs 2"), turn=0) == [None, None]
+
+
+def test_a_pair_is_not_lent_to_an_answer_that_quotes_the_other(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", [pair_row("mine", "theirs", ("[[A]]", "[[B]]"))], lines=True)
+    quoting = pair_prompt("mine", "theirs")
+    for answer in ("", "ine", "mine.", quoting):
+        assert orders(path, (answer, "x"), ("theirs", "y")) == [None, None]
+
+
+def test_a_file_of_several_models_gives_each_its_own_grade(tmp_path: Path) -> None:
+    rows = [
+        {"question_id": 81, "turn": 1, "user_prompt": FIRST.replace("Hi there", said), "judgment": f"[[{grade}]]"}
+        for said, grade in (("Hi there", 9), ("Yo", 2))
+    ]
+    path = write(tmp_path / "j.jsonl", rows, lines=True)
+    assert [replayed(path, TURNS, said).score for said in ("Hi there", "Yo", "Hey")] == [9, 2, None]
+
+
+def test_a_turn_that_is_no_number_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "j.jsonl", [{"question_id": 81, "turn": "1", "judgment": "[[9]]"}], lines=True)
+    with pytest.raises(UserError, match="row 1: `turn` should be 1 or 2"):
+        replayed(path, TURNS, "Hi there")

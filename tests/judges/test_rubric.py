@@ -12,8 +12,9 @@ from suite_driver import drive
 from harness.blocks.kinds import Answer, Ask, Context, EvalItem, Verdict
 from harness.blocks.prompts import load_pack
 from harness.errors import UserError
-from harness.judges._tasks import pair
+from harness.judges._tasks import before_data, pair
 from harness.judges.rubric import Rubric
+from harness.records.example import Message
 
 ITEM = EvalItem(id="q", turns=("What is 2 + 2?", "And doubled?"))
 ANSWER = Answer(item="q", outputs=("four", "eight"))
@@ -105,10 +106,24 @@ def test_fastchats_prompt_file_is_used_as_it_is(tmp_path: Path) -> None:
         }
     ]
     file.write_text("\n".join(json.dumps(row) for row in rows))
-    _, prompt = judged("[[4]]", turn=1, prompts_path=str(file))
+    _, prompt = judged("[[4]]", turn=1, prompts=str(file))
     assert prompt == "SYS\nWhat is 2 + 2?|four|And doubled?|eight"
     with pytest.raises(UserError, match="single-v1"):
-        judged("[[4]]", prompts_path=str(file))
+        judged("[[4]]", prompts=str(file))
+
+
+def test_fastchats_prompts_know_two_turns(tmp_path: Path) -> None:
+    file = tmp_path / "judge_prompts.jsonl"
+    rows = [{"name": f"single-v1{end}", "prompt_template": "{nothing}"} for end in ("", "-multi-turn")]
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(UserError, match="placeholder that is not known: 'nothing'"):
+        judged("[[4]]", prompts=str(file))
+    begun = EvalItem(id="q", turns=("And?",), data=before_data([Message(role="user", content="Hi")]))
+    with pytest.raises(UserError, match="q has a longer conversation"):
+        judged("[[4]]", begun, prompts=str(file))
+    file.write_text('{"prompt": "x"}')
+    with pytest.raises(UserError, match="is not in the form of FastChat's judge_prompts.jsonl"):
+        judged("[[4]]", prompts=str(file))
 
 
 def test_the_pocket_models_rate_in_their_own_form() -> None:
@@ -122,9 +137,9 @@ def test_the_pocket_models_rate_in_their_own_form() -> None:
 def test_a_changed_prompt_file_is_another_judge(tmp_path: Path) -> None:
     file = tmp_path / "p.jsonl"
     file.write_text("{}")
-    before = Rubric(prompts_path=str(file)).identity_options()
+    before = Rubric(prompts=str(file)).identity_options()
     file.write_text('{"name": "x"}')
-    assert Rubric(prompts_path=str(file)).identity_options() != before
+    assert Rubric(prompts=str(file)).identity_options() != before
     assert str(file) not in json.dumps(before)
 
 

@@ -14,6 +14,9 @@ from harness.judges.verdicts import choice, rating
         ("Rating: [[9.5]]", 9.5),
         ("Rating: [5]", 5.0),
         ("first [3] then Rating: [[8]]", 8.0),
+        ("Rating: [[8]]. So it is [[8.0]].", 8.0),
+        ("The answer claims [[10]]. Rating: [[2]]", None),
+        ("see [1] and [2]", None),
         ("no grade", None),
         ("Rating: 7", None),
         ("Rating: [[0]]", None),
@@ -24,6 +27,10 @@ from harness.judges.verdicts import choice, rating
 )
 def test_rating(text: str, expected: float | None) -> None:
     assert rating(text) == expected
+
+
+def test_a_scale_of_ones_own() -> None:
+    assert [rating(f"[[{n}]]", best=5) for n in (1, 5, 6)] == [1.0, 5.0, None]
 
 
 @pytest.mark.parametrize(
