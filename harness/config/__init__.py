@@ -20,11 +20,11 @@ from harness.config.model import (
     Withhold,
 )
 from harness.config.places import copy_presets, find, found, names, preset_path, preset_root, summary
-from harness.config.single import load_block, load_dataset, load_model, load_suite
+from harness.config.single import load_block, load_dataset, load_leaks, load_model, load_suite
 
 __all__ = [
     "Budget", "Dataset", "Experiment", "Gate", "Limits", "LoopPolicy", "Model", "Recipe", "Registry", "Scratch",
     "Source", "Step", "SuiteRef", "Train", "Window", "Withhold",
-    "copy_presets", "find", "found", "load", "load_block", "load_dataset", "load_model", "load_suite", "names",
-    "preset_path", "preset_root", "summary",
+    "copy_presets", "find", "found", "load", "load_block", "load_dataset", "load_leaks", "load_model", "load_suite",
+    "names", "preset_path", "preset_root", "summary",
 ]  # fmt: skip

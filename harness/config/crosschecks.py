@@ -23,6 +23,7 @@ def check_experiment(experiment: Experiment, root: Node, recipes: Collection[str
     _check_train(experiment, root, recipes, problems)
     _check_gate(experiment, root, problems)
     _check_feedback(experiment, root, problems)
+    _check_limits(experiment, root, problems)
 
 
 def _check_names(experiment: Experiment, root: Node, recipes: Collection[str], problems: Problems) -> None:
@@ -93,6 +94,18 @@ def _check_gate(experiment: Experiment, root: Node, problems: Problems) -> None:
     for name in experiment.gate.margin:
         if name not in known:
             problems.add(f"gate: no suite measures {name!r}{nearest(name, known)}", root.mark("gate", "margin", name))
+
+
+def _check_limits(experiment: Experiment, root: Node, problems: Problems) -> None:
+    """A limit of money needs to know what a call can cost before it is made."""
+    if experiment.limits is None or experiment.limits.usd is None:
+        return
+    for role, model in experiment.models.items():
+        if model.url is not None and model.prices is None:
+            text = (
+                "write `prices: {prompt: ..., completion: ...}` in US dollars per million tokens (0 where it is free)"
+            )
+            problems.add(f"limits.usd: the served model {role} has no prices; {text}", root.mark("models", role))
 
 
 def _check_feedback(experiment: Experiment, root: Node, problems: Problems) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.checks import existing_path, fill, nearest
-from harness.config.document import Document, Node, Problems, overlay, read
+from harness.config.datafiles import DATA_SUFFIXES, file_place, source_node
+from harness.config.document import Node, Problems
 from harness.config.model import Dataset, Registry
-from harness.config.places import find, unknown
 from harness.config.suites import read_suite
 
-DATA_SUFFIXES = (".json", ".jsonl", ".gz", ".parquet", ".csv")
+__all__ = ["DATA_SUFFIXES", "read_dataset"]
+
 _ELSEWHERE = frozenset({"dataset", "use", "exclude", "path"})
 
 
@@ -29,7 +30,7 @@ def read_dataset(
         path = existing_path(value, node, problems)
         return None if path is None else Dataset(name=Path(value).name, kind="file", path=str(path), written=value)
     name = value if isinstance(value, str) else str(value.get("dataset", role)) if isinstance(value, dict) else ""
-    source = _source(node, problems, above)
+    source = source_node(node, problems, above)
     if source is None:
         return None
     before = len(problems)
@@ -41,63 +42,25 @@ def read_dataset(
     return dataset.model_copy(update={"exclude": exclude}) if len(problems) == before else None
 
 
-def _source(node: Node, problems: Problems, above: tuple[str, ...]) -> Node | None:
-    """The mapping that describes a dataset, with what `use:` brings in laid under it."""
-    value = node.value
-    if isinstance(value, str):
-        return _file(value, node, problems, above)
-    if not isinstance(value, dict):
-        problems.add("a dataset should be a name, a path or a mapping", node.mark())
-        return None
-    if "use" not in value:
-        return node
-    base = _file(str(value["use"]), node.child("use"), problems, above)
-    return None if base is None else overlay(base, node)
-
-
-def _file(name: str, node: Node, problems: Problems, above: tuple[str, ...]) -> Node | None:
-    if name in above:
-        problems.add(f"datasets refer to each other in a circle: {' -> '.join((*above, name))}", node.mark())
-        return None
-    path = find("dataset", name, node.mark().folder)
-    document: Document | None = None
-    if path is None:
-        problems.add(unknown("dataset", name, node.mark().folder), node.mark())
-    else:
-        document = read(path, problems)
-    return None if document is None else _source(document.root(), problems, (*above, name))
-
-
 def _written(value: dict[str, Any]) -> str:
     return str(value.get("path") or value.get("url") or "")
 
 
 def _located(dataset: Dataset, node: Node, problems: Problems) -> Dataset:
     """Checks that the source says where its rows are, and resolves the path."""
-    written = node.value.get("path")
     if dataset.kind == "pocket":
         _check_pocket(dataset, node, problems)
-        if written is not None or dataset.url is not None:
+        if node.value.get("path") is not None or dataset.url is not None:
             problems.add("a pocket dataset is generated: it has neither path nor url", node.mark())
         return dataset
     if dataset.options:
         problems.add("options: only a dataset of kind pocket has options", node.mark("options"))
-    if (written is None) == (dataset.url is None):
-        problems.add("a dataset needs a path or a url (exactly one), or kind: pocket", node.mark())
-    elif isinstance(written, str):
-        path = existing_path(written, node, problems, "path")
-        return dataset.model_copy(update={"path": None if path is None else str(path)})
-    elif written is not None:
-        problems.add("path: should be text", node.mark("path"))
-    elif dataset.sha256 is None:
-        problems.add(
-            "a url needs the sha256 of the file, so that what is downloaded is what was meant", node.mark("url")
-        )
     if dataset.part == "withheld" and dataset.withhold is None:
         problems.add(
             "part: withheld needs `withhold: {rows: n}`, which says how many rows are set apart", node.mark("part")
         )
-    return dataset
+    place = file_place(node, problems)
+    return dataset if place is None else dataset.model_copy(update={"path": place.path, "url": place.url})
 
 
 def _check_pocket(dataset: Dataset, node: Node, problems: Problems) -> None:

@@ -28,6 +28,8 @@ def plain(experiment: Experiment) -> dict[str, Any]:
         "data_seeds": list(experiment.data_seeds),
         "baseline": experiment.baseline,
         "train": dict(experiment.train.options),
+        "leaks": experiment.leaks.model_dump(mode="json"),
+        "sentinels": experiment.sentinels.model_dump(mode="json"),
     }
     for key in ("budget", "limits", "gate"):
         part = getattr(experiment, key)

@@ -17,11 +17,13 @@ from harness.config.addresses import (
     read_overrides,
     read_variants,
 )
+from harness.config.budget import equalise
 from harness.config.checks import fill, nearest
 from harness.config.crosschecks import check_experiment
 from harness.config.datasets import read_dataset
 from harness.config.document import Document, Node, Problems, read
 from harness.config.dump import plain
+from harness.config.leaks import read_leaks
 from harness.config.model import (
     Budget,
     Dataset,
@@ -38,6 +40,7 @@ from harness.config.model import (
 from harness.config.models import read_models
 from harness.config.places import find, unknown
 from harness.config.recipes import Setting, read_recipe, recipe_nodes
+from harness.config.sentinels import Sentinels
 from harness.config.suites import build_suite, suite_node
 from harness.errors import LoopbenchError
 
@@ -63,6 +66,8 @@ class _Head(Strict):
     budget: Budget | None = None
     limits: Limits | None = None
     gate: Gate | None = None
+    leaks: Any = None
+    sentinels: Sentinels = Sentinels()
     vary: Any = None
 
 
@@ -122,6 +127,7 @@ class _Loader:
         if head is None:
             return None
         found = tuple(suite for suite in measured if suite is not None)
+        built = list(equalise(built, head.budget, root, self.problems))
         experiment = self._experiment(head, models, data, built, found, students)
         check_experiment(experiment, root, {*recipes, *(recipe.name for recipe in built)}, self.problems)
         return None if len(self.problems) else replace(experiment, resolved=plain(experiment))
@@ -235,6 +241,8 @@ class _Loader:
             budget=head.budget,
             limits=head.limits,
             gate=head.gate,
+            sentinels=head.sentinels,
+            leaks=read_leaks(self.document.root().get("leaks"), self.problems),
         )
 
 

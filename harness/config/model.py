@@ -13,6 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.config.leaks import Leaks
+from harness.config.sentinels import Sentinels
 from harness.records.values import Count, Share
 
 Verb = Literal["synthesize", "score", "select", "pair", "finetune"]
@@ -62,6 +64,13 @@ class Scratch(Strict):
     seed: int = 0
 
 
+class Prices(Strict):
+    """What a served model costs, in US dollars per million tokens."""
+
+    prompt: Annotated[float, Field(ge=0)]
+    completion: Annotated[float, Field(ge=0)]
+
+
 class Model(Strict):
     """A model bound to a role. Exactly one of `path`, `scratch`, `url` and `judge` says what it is.
 
@@ -89,6 +98,20 @@ class Model(Strict):
     """The path of a pack as the file said it, for records."""
     api_key_env: str | None = None
     """The name of the environment variable that holds the key: never the key."""
+    revision: str | None = None
+    """Of a served model: says which weights answer, in place of the URL, so that a server may move."""
+    prices: Prices | None = None
+    """Of a served model; `limits.usd` needs them."""
+    concurrency: Annotated[int, Field(ge=1, le=512)] | None = None
+    """Of a served model: calls under way at once, of all processes together (default 32)."""
+    deadline: Annotated[float, Field(gt=0)] | None = None
+    """Of a served model: seconds that one request may take, all tries and waits together (default 600)."""
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    """Of a served model: seconds that one try may take (default 120)."""
+    length_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    """Of a served model: what its server calls the length limit (default `max_tokens`)."""
+    body: Mapping[str, Any] = Field(default_factory=dict)
+    """Of a served model: further fields of every request; null takes one out (`seed: null`)."""
     options: Mapping[str, Any] = Field(default_factory=dict)
 
 
@@ -112,12 +135,14 @@ class Dataset(Strict):
     description: str = ""
     path: str | None = None
     url: str | None = None
+    """Where the file has both a path and a URL, the path counts if the file is there; the other is then None."""
     written: str = ""
     """The path or URL as the file said it, for records and messages."""
     sha256: str | None = None
     """Of the file as named (packed, where it is packed)."""
     sha256_unpacked: str | None = None
-    format: Literal["auto", "messages", "alpaca", "sharegpt", "prompt_completion", "preference"] = "auto"
+    format: Literal["auto", "messages", "alpaca", "sharegpt", "prompt_completion", "preference", "rows"] = "auto"
+    """`rows`: no examples, but rows that a suite or a judge reads as they are."""
     rows: Annotated[int, Field(ge=1)] | None = None
     """At most this many rows, from the start of the source; rows that are dropped do not count."""
     require_answer: bool | Literal["drop"] = True
@@ -222,13 +247,13 @@ class Train:
 
 
 class Budget(Strict):
-    """Equalises arms: every cell may train on this many tokens."""
+    """Equalises arms: every cell trains on this many tokens, all its trainings together (see `config.budget`)."""
 
     train_tokens: Count | None = None
 
 
 class Limits(Strict):
-    """Stops before more is spent: US dollars of served models, hours of wall clock."""
+    """Stops before more is spent: US dollars of served models, hours that runs of the plan took."""
 
     usd: Annotated[float, Field(gt=0)] | None = None
     hours: Annotated[float, Field(gt=0)] | None = None
@@ -259,6 +284,8 @@ class Experiment:
     budget: Budget | None = None
     limits: Limits | None = None
     gate: Gate | None = None
+    leaks: Leaks = field(default_factory=Leaks)
+    sentinels: Sentinels = field(default_factory=Sentinels)
     resolved: Mapping[str, Any] = field(default_factory=dict)
 
     def recipe(self, name: str) -> Recipe:

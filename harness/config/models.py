@@ -6,6 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from harness.config.checks import SECRET, existing_path, fill, nearest, resolve_path
 from harness.config.document import Node, Problems, read
@@ -15,6 +16,10 @@ from harness.errors import UserError
 RESERVED = ("start", "current")
 ORACLE = "pocket/oracle"
 _WHAT = ("path", "scratch", "url", "judge")
+SERVED = frozenset(
+    {"model", "api_key_env", "revision", "prices", "concurrency", "deadline", "timeout", "length_field", "body"}
+)
+"""Settings of served models only."""
 PACKS = ("general", "pocket")
 """Names of the bundled prompt packs."""
 _HUB = re.compile(r"[\w-]+/[\w.-]+")
@@ -51,6 +56,8 @@ def _model(role: str, node: Node, registry: Registry, problems: Problems) -> Mod
         return None
     _refuse_secrets(node, problems)
     given = [key for key in _WHAT if key in node.value]
+    for key in SERVED & node.value.keys() if "url" not in given else ():
+        problems.add(f"models.{role}.{key}: only a served model (`url:`) has this", node.mark(key))
     if len(given) != 1:
         said = " and ".join(given) if given else "none of them"
         problems.add(f"models.{role}: give exactly one of path, scratch, url and judge, not {said}", node.mark())
@@ -59,6 +66,8 @@ def _model(role: str, node: Node, registry: Registry, problems: Problems) -> Mod
         return _at_path(role, node, problems)
     if given == ["judge"]:
         _judge(str(node.value["judge"]), node.child("judge"), registry, problems)
+    if given == ["url"]:
+        _check_served(role, node, problems)
     engine = {"url": "openai", "judge": "oracle"}.get(given[0], "transformers")
     model = fill(node, Model, problems, name=role, written=str(node.value.get("url") or given[0]))
     return model if model is None or model.engine != "auto" else model.model_copy(update={"engine": engine})
@@ -126,6 +135,32 @@ def _folder(written: str, node: Node, problems: Problems) -> Path | None:
         problems.add(f"{path} is no model folder: it has no config.json", node.mark())
         return None
     return path
+
+
+def _check_served(role: str, node: Node, problems: Problems) -> None:
+    """What a URL must be and must not hold, and what else a served model needs."""
+    url = str(node.value["url"])
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        example = "such as http://127.0.0.1:8000/v1"
+        problems.add(
+            f"models.{role}.url: should begin with http:// or https:// and name a server, {example}", node.mark()
+        )
+    if parts.username or parts.password or parts.query or parts.fragment:
+        problems.add(
+            f"models.{role}.url: should hold no user, password or query: keys do not belong in a file; write "
+            "`api_key_env: NAME` and export NAME",
+            node.mark("url"),
+        )
+    if not node.value.get("model"):
+        problems.add(f"models.{role}.model: is required, the name under which the server knows it", node.mark())
+    if node.value.get("engine", "openai") not in ("auto", "openai"):
+        problems.add(f"models.{role}.engine: a served model (`url:`) is run by its server; leave it out", node.mark())
+    if node.value.get("options"):
+        known = ", ".join(sorted(SERVED))
+        problems.add(
+            f"models.{role}.options: a served model has none; beside `url:` write {known}", node.mark("options")
+        )
 
 
 def _has_judge(name: str, registry: Registry) -> bool:

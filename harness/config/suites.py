@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.config.checks import fill, path_fields
+from harness.config.checks import path_fields
+from harness.config.datafiles import datafile_fields, fill_block
 from harness.config.document import Node, Problems, overlay, read
 from harness.config.model import Model, Registry, SuiteRef
 from harness.config.places import find, unknown
@@ -62,7 +63,7 @@ def build_suite(
     if cls is None:
         return None
     own = [key for key in _KEYS if key == "suite" or key not in cls.model_fields]
-    block = fill(node, cls, problems, drop=own)
+    block = fill_block(node, cls, problems, drop=own)
     if DEV in own and DEV in node.value:
         problems.add(_no_dev(name, block_name, block), node.mark(DEV))
     grader = _judge(node, judge, registry, problems) if "judge" in own else None
@@ -77,7 +78,7 @@ def build_suite(
             "it under models, or name another judge",
             node.mark("judge"),
         )
-    written = {key: node.value[key] for key in path_fields(cls) if key in node.value}
+    written = {key: node.value[key] for key in path_fields(cls) | datafile_fields(cls) if key in node.value}
     return SuiteRef(
         name=name, block_name=block_name, block=block, judge=grader, path=node.doc.top.file, written=written
     )
@@ -110,7 +111,7 @@ def _judge(node: Node, model: Model | None, registry: Registry, problems: Proble
         return None if cls is None else _default(cls, own, problems)
     if isinstance(own.value, dict) and isinstance(own.value.get("judge"), str):
         cls = get_block("judge", own.value["judge"], own.child("judge"), registry, problems)
-        return None if cls is None else fill(own, cls, problems, drop=("judge",))
+        return None if cls is None else fill_block(own, cls, problems, drop=("judge",))
     problems.add("judge: should be the name of a judge block, or {judge: name, ...its options}", own.mark())
     return None
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.blocks.kinds import Answer, Ask, Context, EvalItem, Reply, Request, Sampling, Score
+from harness.blocks.kinds import Answer, Ask, Context, EvalItem, Reply, Request, Score
 from harness.errors import LoopbenchError, UserError
-from harness.evaluate._lm_encode import score_request
-from harness.evaluate._lm_task import Document, Wanted
+from harness.evaluate import _lm_encode
+from harness.evaluate._lm_task import GENERATE, ROLLING, Document, Wanted
 from harness.evaluate._talk import ERROR, missing
 from harness.records.example import Message
 from harness.records.hashing import seed_of
 
+if TYPE_CHECKING:
+    from harness.records.chat import ChatFormat
+
 Asking = Generator[Sequence[Request], Sequence[Reply], Answer]
-_DOC, _SPLIT, _REQUESTS, _REPEATS, _CHOICE = "doc", "split", "requests", "repeats", "choice"
-_LOGPROBS = "loglikelihoods"
-DEFAULT_TOKENS = 256
-"""lm-eval's length limit of an answer where the task names none."""
-_IMPOSSIBLE = -1e4
-"""A log-likelihood that loses to any real one."""
+_DOC, _SPLIT, _REQUESTS, _REPEATS, _CHOICE, _TELLING = "doc", "split", "requests", "repeats", "choice", "telling"
+_LOGPROBS, CUT = "loglikelihoods", "cut"
+_IMPOSSIBLE = -100.0
+"""A log-likelihood that loses to the certain one, and whose perplexity is still a number."""
 
 
 def item_of(name: str, split: str, document: Document) -> EvalItem:
@@ -32,6 +33,7 @@ def item_of(name: str, split: str, document: Document) -> EvalItem:
         _REQUESTS: [asdict(request) for request in document.requests],
         _REPEATS: document.repeats,
         _CHOICE: document.choice,
+        _TELLING: document.telling,
     }
     identity = f"{name}/{split}/{document.number}"
     return EvalItem(
@@ -57,12 +59,13 @@ def split_of(item: EvalItem) -> str:
 def ask(item: EvalItem, suite: str, max_tokens: int | None, context: Context) -> Asking:
     """All requests of an item at once: texts are generated, continuations are scored.
 
-    An item that the model cannot be asked (too long a prompt, say) gives an answer without outputs and the reason.
+    An item that the model cannot be asked gives an answer without outputs and the reason. What lm-eval would cut off at
+    the left of a text that is too long is cut off here, and `data` counts those tokens.
     """
     try:
         if _scored(item):
             return (yield from _score(item, context))
-        return (yield from _generate(item, suite, max_tokens))
+        return (yield from _generate(item, suite, max_tokens, _format(context)))
     except UserError:
         raise
     except LoopbenchError as error:
@@ -79,14 +82,15 @@ def absent(item: EvalItem, answer: Answer | None) -> str | None:
 def responses(item: EvalItem, answer: Answer) -> list[list[Any]]:
     """Per request the list of its responses, as lm-eval's instances hold them: texts, or (log-likelihood, greedy)."""
     if _scored(item):
-        return [[(float(value), bool(greedy))] for value, greedy in answer.data[_LOGPROBS]]
+        pairs = zip(_wanted(item), answer.data[_LOGPROBS], strict=True)
+        return [[float(v) if w.kind == ROLLING else (float(v), bool(greedy))] for w, (v, greedy) in pairs]
     repeats = int(item.data[_REPEATS])
     return [list(answer.outputs[i : i + repeats]) for i in range(0, len(answer.outputs), repeats)]
 
 
 def gold(item: EvalItem) -> Answer | None:
-    """The answer that must earn full marks; None where the requests do not tell which continuation is right."""
-    return _certain(item, item.reference[0], likely=True)
+    """The answer that must earn full marks; None where the requests do not tell which one that is."""
+    return _certain(item, item.reference[0], likely=True) if item.data[_TELLING] else None
 
 
 def empty(item: EvalItem) -> Answer | None:
@@ -94,76 +98,119 @@ def empty(item: EvalItem) -> Answer | None:
     return _certain(item, "", likely=False)
 
 
+def misfit(item: EvalItem, answer: Answer) -> str | None:
+    """Why what is given cannot be an answer to the item; None where it can."""
+    if _scored(item):
+        wanted, given = len(item.data[_REQUESTS]), len(answer.data.get(_LOGPROBS, ()))
+        if given == wanted:
+            return None
+        return (
+            f"{item.id} is answered with the log-likelihoods of {wanted} texts (`{_LOGPROBS}`), which only a model can "
+            f"give: {given} are there"
+        )
+    wanted = len(item.data[_REQUESTS]) * int(item.data[_REPEATS])
+    return None if len(answer.outputs) == wanted else f"{item.id} has {wanted} outputs, but {len(answer.outputs)} given"
+
+
 def _certain(item: EvalItem, text: str, likely: bool) -> Answer | None:
     """An answer in which the right request is certain, or impossible."""
-    count = len(item.data[_REQUESTS])
+    wanted = _wanted(item)
     if not _scored(item):
-        return Answer(item=item.id, outputs=(text,) * count * int(item.data[_REPEATS]))
-    right = 0 if count == 1 else item.data[_CHOICE]
+        return Answer(item=item.id, outputs=(text,) * len(wanted) * int(item.data[_REPEATS]))
+    right = 0 if len(wanted) == 1 else item.data[_CHOICE]
     if right is None:
         return None
-    found = [[0.0, likely] if (index == right) == likely else [_IMPOSSIBLE, False] for index in range(count)]
+    found = [[0.0, likely] if (index == right) == likely else [_IMPOSSIBLE, False] for index in range(len(wanted))]
     return Answer(item=item.id, outputs=(text,), data={_LOGPROBS: found})
 
 
 def _scored(item: EvalItem) -> bool:
-    return item.data[_REQUESTS][0]["continuation"] is not None
+    return bool(item.data[_REQUESTS][0]["kind"] != GENERATE)
 
 
 def _wanted(item: EvalItem) -> list[Wanted]:
     return [Wanted(**request) for request in item.data[_REQUESTS]]
 
 
-def _generate(item: EvalItem, suite: str, max_tokens: int | None) -> Asking:
-    asks = [_ask(item, suite, max_tokens, index, wanted) for index, wanted in enumerate(_wanted(item))]
+def _format(context: Context) -> ChatFormat | None:
+    """The model's tokenizer; None for a served model, whose server renders and encodes."""
+    try:
+        return context.chats["model"]
+    except (KeyError, UserError):
+        return None
+
+
+# --- texts ----------------------------------------------------------------------------------------------------------
+def _generate(item: EvalItem, suite: str, max_tokens: int | None, chat: ChatFormat | None) -> Asking:
+    made = [_ask(item, suite, max_tokens, index, wanted, chat) for index, wanted in enumerate(_wanted(item))]
+    asks = [ask for ask, _ in made]
     replies = yield asks
-    done = [completion for reply in replies for completion in reply]
+    said = [(completion, ask) for ask, reply in zip(asks, replies, strict=True) for completion in reply]
+    cut = sum(tokens for _, tokens in made)
     return Answer(
         item=item.id,
-        outputs=tuple(completion.text for completion in done),
-        finish=tuple(completion.finish for completion in done),
+        outputs=tuple(_lm_encode.decoded(completion, ask.sampling.stop, chat) for completion, ask in said),
+        finish=tuple(completion.finish for completion, _ in said),
         prompt_tokens=sum(reply[0].prompt_tokens for reply in replies),
-        completion_tokens=sum(len(completion.token_ids) for completion in done),
+        completion_tokens=sum(completion.new_tokens for completion, _ in said),
+        data={CUT: cut} if cut else {},
     )
 
 
-def _ask(item: EvalItem, suite: str, max_tokens: int | None, index: int, wanted: Wanted) -> Ask:
-    common: dict[str, Any] = {
-        "model": "model",
-        "sampling": _sampling(wanted.generation, max_tokens, int(item.data[_REPEATS])),
-        "draw": index,
-        "fixed_seed": seed_of(suite, item.id, index),
-    }
-    if wanted.messages is None:
-        return Ask(text=wanted.context, **common)
-    return Ask(messages=tuple(Message(role=m["role"], content=m["content"]) for m in wanted.messages), **common)
+def _ask(
+    item: EvalItem, suite: str, max_tokens: int | None, index: int, wanted: Wanted, chat: ChatFormat | None
+) -> tuple[Ask, int]:
+    """The request, and how many tokens of its prompt did not fit."""
+    sampling = _lm_encode.sampling(wanted.generation or {}, max_tokens, int(item.data[_REPEATS]), chat)
+    turns = wanted.messages
+    messages = tuple(Message(role=m["role"], content=m["content"]) for m in turns or ())
+    common: dict[str, Any] = {"model": "model", "sampling": sampling, "draw": index, "messages": messages}
+    common |= {"fixed_seed": seed_of(suite, item.id, index), "text": wanted.context if turns is None else None}
+    if chat is not None:
+        whole = wanted.context if turns is None else _lm_encode.rendered(turns, wanted.unfinished, chat)
+        prompt = _lm_encode.prompt(whole, sampling, chat)
+        return Ask(ids=prompt.ids, **common), prompt.cut
+    if wanted.unfinished:
+        raise UserError(
+            f"task {item.category} begins the model's answer itself (gen_prefix), which a served model cannot do: "
+            "set `chat_template: false`, or run the model from its folder"
+        )
+    return Ask(**common), 0
 
 
-def _sampling(options: Mapping[str, Any], max_tokens: int | None, repeats: int) -> Sampling:
-    """lm-eval's generation settings in our terms; without `do_sample` its models decode greedily."""
-    until = options.get("until") or ()
-    limits = (options.get(name) for name in ("max_gen_toks", "max_new_tokens", "max_tokens"))
-    greedy = not options.get("do_sample", False)
-    return Sampling(
-        max_tokens=max_tokens or next((int(n) for n in limits if n), DEFAULT_TOKENS),
-        temperature=0.0 if greedy else float(options.get("temperature", 1.0)),
-        top_p=1.0 if greedy else float(options.get("top_p", 1.0)),
-        n=repeats,
-        stop=(until,) if isinstance(until, str) else tuple(until),
-    )
-
-
+# --- log-likelihoods ------------------------------------------------------------------------------------------------
 def _score(item: EvalItem, context: Context) -> Asking:
-    wanted, chat = _wanted(item), context.chats["model"]
-    requests: list[Score] = [score_request(w.context, w.messages, str(w.continuation), chat) for w in wanted]
-    replies = yield requests
-    found = [[float(reply.values.sum()), bool(reply.greedy.all())] for reply in replies]
+    chat = context.chats["model"]
+    parts = [_parts(wanted, chat) for wanted in _wanted(item)]
+    requests = [Score(model="model", ids=part.ids, start=part.start) for group in parts for part in group]
+    replies = iter((yield requests))
+    found = [_joined([next(replies) for _ in group]) for group in parts]
     if not all(math.isfinite(value) for value, _ in found):
         return Answer(item=item.id, outputs=(), data={ERROR: "a log-likelihood is not a finite number"})
     best = max(range(len(found)), key=lambda index: found[index][0])
+    cut = sum(part.cut for group in parts for part in group)
     return Answer(
         item=item.id,
-        outputs=(str(wanted[best].continuation),),
+        outputs=(_shown(_wanted(item)[best], found[best][0]),),
         prompt_tokens=sum(len(request.ids) for request in requests),
-        data={_LOGPROBS: found},
+        data={_LOGPROBS: found} | ({CUT: cut} if cut else {}),
     )
+
+
+def _shown(wanted: Wanted, value: float) -> str:
+    """What stands for an answer where none was written: the likeliest continuation, or a whole text's value."""
+    return f"log-likelihood {value:.4f}" if wanted.kind == ROLLING else str(wanted.continuation)
+
+
+def _parts(wanted: Wanted, chat: ChatFormat) -> list[_lm_encode.Scored]:
+    if wanted.kind == ROLLING:
+        return _lm_encode.windows(str(wanted.continuation), chat)
+    context = wanted.context
+    if wanted.messages is not None:
+        context = _lm_encode.rendered(wanted.messages, wanted.unfinished, chat)
+    return [_lm_encode.continuation(context, str(wanted.continuation), chat)]
+
+
+def _joined(replies: Sequence[Any]) -> list[Any]:
+    """Log-likelihood (natural logarithm) of all parts together, and whether every token was the likeliest."""
+    return [float(sum(float(r.values.sum()) for r in replies)), all(bool(r.greedy.all()) for r in replies)]

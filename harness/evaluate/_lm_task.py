@@ -6,32 +6,42 @@ Contexts, few-shot examples, filters and metrics are all lm-eval's. Only the dat
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import logging
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.evaluate import _lm_spec
+from harness.evaluate import _lm_data
+from harness.evaluate._lm_quiet import quiet
+from harness.evaluate._lm_spec import Leaf, Spec
 
 Row = dict[str, Any]
+GENERATE, SCORE, ROLLING = "generate_until", "loglikelihood", "loglikelihood_rolling"
 _CHAT = "\x00chat\x00"
+_REFUSED = {
+    "class": "is a Python class of its own",
+    "unsafe_code": "runs code that the model writes",
+    "doc_to_image": "shows images",
+    "doc_to_audio": "plays audio",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What a task is built from. `test` and `train` are local rows; None leaves the data to the task's own source."""
+    """What a task is built from. `splits` or `test` (with `train`) are local rows; without, the task fetches its own.
 
-    file: Path
-    overrides: Mapping[str, Any]
-    test: Sequence[Row] | None
-    train: Sequence[Row] | None
+    `revision` is the commit of the dataset on the hub.
+    """
+
+    leaf: Leaf
+    config: Mapping[str, Any]
     fewshot: int | None
+    splits: Mapping[str, Sequence[Row]] | None = None
+    test: Sequence[Row] | None = None
+    train: Sequence[Row] | None = None
+    revision: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,22 +58,26 @@ class Prompting:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One request of a document. `messages` instead of `context` where a chat template renders it.
+    """One request of a document, of lm-eval's kind `kind`.
 
-    `continuation` is scored; without one, the context is continued as `generation` says.
+    `messages` stand in the place of `context` where a chat template renders it; `unfinished`: the last of them is the
+    beginning of the answer. `continuation` is scored (of kind ROLLING: by itself); `generation` says how to continue.
     """
 
-    context: str
-    messages: tuple[Mapping[str, str], ...] | None
-    continuation: str | None
-    generation: Mapping[str, Any]
+    kind: str
+    context: str = ""
+    messages: tuple[Mapping[str, str], ...] | None = None
+    unfinished: bool = False
+    continuation: str | None = None
+    generation: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Document:
     """One document of the task: its number, its text without examples, lm-eval's requests, and its target as text.
 
-    `choice` is the index of the right request, where the task is a choice between them.
+    `choice` is the index of the right request, where the task is a choice between them; `telling` is False where the
+    target is no answer (a checker decides, say).
     """
 
     number: int
@@ -72,28 +86,30 @@ class Document:
     requests: tuple[Wanted, ...]
     target: str
     repeats: int
+    telling: bool
 
 
 def build(source: Source) -> Any:
     """lm-eval's task object.
 
     Raises:
-        UserError: the task needs what this adapter does not do, or examples or documents that are not given.
+        UserError: the task needs what this adapter does not do, a package that is not there, or data that are not.
     """
+    spec = {**source.leaf.spec(), **source.config}
     # Before lm-eval reads the file: resolving its `!function` references already runs the task's Python.
-    _refuse({**_lm_spec.read(source.file), **source.overrides}, source.file)
+    if refused := next((why for key, why in _REFUSED.items() if spec.get(key)), None):
+        raise UserError(f"lm-eval task {source.leaf.name} {refused}, which the lm_eval suite does not do")
     with quiet():
-        from lm_eval.api.task import ConfigurableTask
-        from lm_eval.tasks._yaml_loader import load_yaml
-
-        config: Row = {**load_yaml(source.file), **source.overrides}
-        for key in ("tag", "group", "task_list"):
-            config.pop(key, None)
+        config = _config(source)
         shots = source.fewshot if source.fewshot is not None else config.get("num_fewshot") or 0
         config["num_fewshot"] = shots
-        if source.test is not None:
-            _localise(config, source.test, source.train, shots)
-        return ConfigurableTask(config=config)
+        if source.splits is not None:
+            _lm_data.use_folder(config, source.splits, shots)
+        elif source.test is not None:
+            _lm_data.use_rows(config, source.test, source.train, shots)
+        elif source.revision is not None:
+            config["dataset_kwargs"] = {**(config.get("dataset_kwargs") or {}), "revision": source.revision}
+        return _constructed(config, source)
 
 
 def documents(task: Any, prompting: Prompting) -> list[Document]:
@@ -119,16 +135,21 @@ def process(
 ) -> list[dict[str, dict[str, Any]]]:
     """lm-eval's own metrics of answered documents: filter name to metric name to value.
 
-    `responses` holds, per document and request, the list of responses: texts, or (log-likelihood, greedy).
+    `responses` holds, per document and request, the list of responses: texts, (log-likelihood, greedy), or one
+    log-likelihood of a whole text.
+
+    Raises:
+        UserError: a metric needs a data file that is not there.
     """
-    with quiet(), _templates_compiled_once():
+    with quiet(), _templates_compiled_once(), _resources_named(task.task_name):
         from lm_eval.api.instance import Instance
 
         docs, instances, per_document = task.eval_docs, [], []
         for number, given in zip(numbers, responses, strict=True):
             doc = docs[number]
             made = [
-                Instance("generate_until", doc, (), i, (None, number, 1), resps=list(r)) for i, r in enumerate(given)
+                Instance(task.OUTPUT_TYPE, doc, (), i, (task.task_name, number, len(r)), resps=list(r))
+                for i, r in enumerate(given)
             ]
             instances += made
             per_document.append((doc, made))
@@ -143,28 +164,52 @@ def process(
         ]
 
 
-def number(value: Any) -> float | None:
-    """A metric's value as a number; the mean of a list of them; None where it is neither (or not finite)."""
-    if isinstance(value, list | tuple) and value and all(isinstance(v, bool | int | float) for v in value):
-        value = sum(value) / len(value)
+def _config(source: Source) -> Spec:
+    """The task's mapping with its Python functions, as lm-eval's own loader gives it."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
     try:
-        found = float(value)
-    except (TypeError, ValueError):
-        return None
-    return found if math.isfinite(found) else None
+        config: Spec = load_yaml(source.leaf.file)
+    except ImportError as error:
+        raise UserError(
+            f"lm-eval task {source.leaf.name} needs a Python package that is not installed ({error}): "
+            f"`pip install {error.name}`, or lm-eval with this task's extra (`lm-eval[ifeval]`, say)"
+        ) from error
+    config |= {**source.leaf.overrides, **source.config, "task": source.leaf.name}
+    for key in ("tag", "group", "task_list"):
+        config.pop(key, None)
+    return config
+
+
+def _constructed(config: Spec, source: Source) -> Any:
+    from lm_eval.api.task import ConfigurableTask
+
+    local = source.splits is not None or source.test is not None
+    path, part = config.get("dataset_path"), config.get("dataset_name")
+    try:
+        return ConfigurableTask(config=config)
+    except (OSError, ValueError) as error:  # what the datasets library raises when it cannot reach the hub
+        if local:
+            raise
+        raise UserError(
+            f"the data of lm-eval task {source.leaf.name} ({path}{f', {part}' if part else ''}) are neither in this "
+            f"machine's Hugging Face cache nor can they be fetched: {str(error).splitlines()[0]}. Where there is a "
+            f"network, run `hf download {path} --repo-type dataset --local-dir FOLDER`, bring FOLDER here, and write "
+            "`folder: FOLDER` into the suite; rows of your own will do as well (`test_path`, `train_path`)"
+        ) from error
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps lm-eval's progress bars and notes away from the terminal; its errors are raised, not logged."""
-    log = logging.getLogger("lm_eval")
-    level = log.level
-    log.setLevel(logging.ERROR)
+def _resources_named(task: str) -> Iterator[None]:
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        log.setLevel(level)
+        yield
+    except LookupError as error:
+        if type(error) is not LookupError or "nltk" not in str(error).lower():
+            raise
+        raise UserError(
+            f"lm-eval task {task} needs NLTK's sentence data, which are not on this machine: run "
+            "`python -m nltk.downloader punkt_tab` where there is a network, and bring the folder `nltk_data` here"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -180,80 +225,41 @@ def _templates_compiled_once() -> Iterator[None]:
         env.from_string = original
 
 
-def _refuse(config: Row, file: Path) -> None:
-    why = {
-        "class": "is a Python class of its own",
-        "unsafe_code": "runs code that the model writes",
-        "doc_to_image": "shows images",
-        "doc_to_audio": "plays audio",
-    }
-    found = next((reason for key, reason in why.items() if config.get(key)), None)
-    if config.get("output_type") == "loglikelihood_rolling":
-        found = "measures perplexity of whole texts"
-    if "task" not in config or isinstance(config["task"], list):
-        found = "is a group of tasks"
-    if found:
-        raise UserError(f"lm-eval task {file.name} {found}, which the lm_eval suite does not do")
-
-
-def _localise(config: Row, test: Sequence[Row], train: Sequence[Row] | None, shots: int) -> None:
-    """Puts local rows where the task expects its own splits, and takes away the splits that have no rows."""
-    documents = config.get("test_split") or config.get("validation_split") or "test"
-    examples = config.get("fewshot_split") or config.get("training_split") or "train"
-    own_examples = bool((config.get("fewshot_config") or {}).get("samples"))
-    if shots and not train and not own_examples:
-        raise UserError(
-            f"task {config['task']} shows {shots} examples: name their file as `train_path`, or set `fewshot: 0`"
-        )
-    splits = {documents: list(test)}
-    config.update(test_split=documents, validation_split=None, training_split=None, fewshot_split=None)
-    if train and not own_examples:
-        if examples == documents:
-            examples = "train"
-        splits[examples] = list(train)
-        config.update(training_split=examples, fewshot_split=examples)
-        if config.get("fewshot_config"):
-            config["fewshot_config"] = {**config["fewshot_config"], "split": examples}
-    config.update(dataset_path=None, dataset_name=None, dataset_kwargs=None, custom_dataset=_dataset(splits))
-
-
-def _dataset(splits: Mapping[str, list[Row]]) -> Callable[..., Any]:
-    def make(**_: Any) -> Any:
-        from datasets import Dataset, DatasetDict
-
-        return DatasetDict({name: Dataset.from_list(rows) for name, rows in splits.items()})
-
-    return make
-
-
 def _as_messages(messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
     """Stands where a tokenizer's chat template would: keeps the conversation, which `records.chat` renders later."""
-    if not add_generation_prompt:
-        raise UserError("a task that begins the model's answer itself (gen_prefix) needs `chat_template: false`")
-    return _CHAT + json.dumps([{"role": m["role"], "content": m["content"]} for m in messages])
+    turns = [{"role": m["role"], "content": m["content"]} for m in messages]
+    return _CHAT + json.dumps([not add_generation_prompt, turns])
 
 
 def _document(task: Any, doc_number: int, instances: Sequence[Any]) -> Document:
     doc = instances[0].doc
     target, text = task.doc_to_target(doc), task.doc_to_text(doc)
-    choice = text if isinstance(text, int) else target if isinstance(target, int) else None
+    choice = text if isinstance(text, int) else target
     choices = task.doc_to_choice(doc) if task.config.doc_to_choice is not None else None
+    if isinstance(choice, list):
+        choice = choice[0] if choice else None
+    if isinstance(choice, str) and choices is not None:
+        choice = choices.index(choice) if choice in choices else None
+    telling = not callable(task.config.process_results) or choices is not None
     if isinstance(target, list):
         target = target[0] if target else ""
     if isinstance(target, int) and choices is not None:
         target = choices[target]
     wanted = tuple(_wanted(instance) for instance in instances)
-    text = text if isinstance(text, str) else "\n".join(request.context for request in wanted)
-    return Document(
-        doc_number, text, choice if choices is not None else None, wanted, str(target), int(task.config.repeats or 1)
-    )
+    if not isinstance(text, str) or not text:
+        text = "\n".join(request.context or str(request.continuation) for request in wanted)
+    right = choice if choices is not None and isinstance(choice, int) else None
+    return Document(doc_number, text, right, wanted, str(target), int(task.config.repeats or 1), telling)
 
 
 def _wanted(instance: Any) -> Wanted:
+    if instance.request_type == ROLLING:
+        return Wanted(ROLLING, continuation=str(instance.args[0]))
     context, second = instance.args[0], instance.args[1]
-    messages = None
+    messages, unfinished = None, False
     if context.startswith(_CHAT):
-        messages, context = tuple(json.loads(context.removeprefix(_CHAT))), ""
-    if instance.request_type == "generate_until":
-        return Wanted(context, messages, None, dict(second))
-    return Wanted(context, messages, str(second), {})
+        (unfinished, turns), context = json.loads(context.removeprefix(_CHAT)), ""
+        messages = tuple(turns)
+    if instance.request_type == GENERATE:
+        return Wanted(GENERATE, context, messages, unfinished, None, dict(second))
+    return Wanted(SCORE, context, messages, unfinished, str(second))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 
 # A comma counts inside a number only before groups of three digits: `1, 2` and `1,2` are two numbers.
 _NUMBER = re.compile(r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+")
+_PLAIN = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
 _MARKER = re.compile(r"^[ \t]*####[ \t]*(?P<rest>.*?)[ \t]*[.%]?[ \t]*$", re.MULTILINE)
 _CURRENCY = "[$€£]"
 _SIGN = re.compile(
@@ -14,13 +16,17 @@ _SIGN = re.compile(
     rf"|(?<==)\s*[-−–]\s{_CURRENCY}?$"  # apart from it, after an equals sign only: = - 5
 )
 _OPERAND = re.compile(r"(?:[\w)%\]]|[\d)]\s*)$")
+_AROUND = re.compile(rf"[-−–+\s]|{_CURRENCY}")
 
 
 def final_number(text: str) -> Decimal | None:
     """The number that is all of the first line `#### n`, else the last number of the text; None where it has none."""
-    for line in _MARKER.finditer(text):
+    marker = text.find("####")
+    for line in _MARKER.finditer(text, text.rfind("\n", 0, marker) + 1) if marker >= 0 else ():
+        if _PLAIN.fullmatch(line["rest"]):
+            return Decimal(line["rest"].replace(",", ""))
         found = list(_NUMBER.finditer(line["rest"]))
-        if len(found) == 1 and not re.sub(rf"[-−–+\s]|{_CURRENCY}", "", line["rest"].replace(found[0][0], "")):
+        if len(found) == 1 and not _AROUND.sub("", line["rest"].replace(found[0][0], "")):
             return _value(line["rest"], found[0])
     numbers = list(_NUMBER.finditer(text))
     return _value(text, numbers[-1]) if numbers else None
@@ -32,10 +38,16 @@ def same_number(answer: str, gold: str) -> bool:
     Raises:
         ValueError: the gold text has no number.
     """
-    wanted = final_number(gold)
+    wanted = _gold_number(gold)
     if wanted is None:
         raise ValueError(f"the gold answer has no number: {gold[-80:]!r}")
     return final_number(answer) == wanted
+
+
+@lru_cache(maxsize=1 << 16)
+def _gold_number(text: str) -> Decimal | None:
+    """The number of a gold answer, which every cell of a grid is compared with."""
+    return final_number(text)
 
 
 def _value(text: str, match: re.Match[str]) -> Decimal:

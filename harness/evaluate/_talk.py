@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 
 from harness.blocks.kinds import Answer, Ask, EvalItem, Reply, Request, Sampling
 from harness.errors import LoopbenchError, UserError
+from harness.judges._tasks import before
 from harness.records.example import Message
 from harness.records.hashing import seed_of
 
@@ -20,6 +21,7 @@ def converse(item: EvalItem, suite: str, sampling: Sampling) -> Generator[Sequen
     reason stands in `data`.
     """
     messages = [Message(role="system", content=item.system)] if item.system is not None else []
+    messages += before(item)
     outputs: list[str] = []
     finish: list[str] = []
     prompt_tokens = completion_tokens = 0
@@ -37,7 +39,7 @@ def converse(item: EvalItem, suite: str, sampling: Sampling) -> Generator[Sequen
         outputs.append(completion.text)
         finish.append(completion.finish)
         prompt_tokens += completion.prompt_tokens
-        completion_tokens += len(completion.token_ids)
+        completion_tokens += completion.new_tokens
         messages.append(Message(role="assistant", content=completion.text))
     return _answer(item, outputs, finish, prompt_tokens, completion_tokens, None)
 

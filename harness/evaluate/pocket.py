@@ -23,7 +23,7 @@ from harness.blocks.kinds import (
     Suite,
 )
 from harness.errors import UserError
-from harness.evaluate._grading import RATING, Question, grade_of, judgements, means, required
+from harness.evaluate._grading import RATING, Question, means, repeated, required, scored
 from harness.evaluate._talk import converse, missing
 from harness.judges._tasks import truth, truths
 from harness.records.hashing import file_sha256, sha256
@@ -42,7 +42,7 @@ class Pocket(Suite):
     """
 
     name: ClassVar[str] = "pocket"
-    grading_options: ClassVar[tuple[str, ...]] = ()
+    grading_options: ClassVar[tuple[str, ...]] = ("repeats",)
 
     count: Count = identity(400, description="Test items: in all (spread over the categories), or per category.")
     dev_count: Count | None = identity(None, description="Dev items, likewise (none: as many as test items).")
@@ -50,6 +50,7 @@ class Pocket(Suite):
     categories: tuple[str, ...] = identity((), description="Categories to ask from (none named: all eight).")
     max_tokens: int = identity(96, ge=1, description="Length limit of an answer.", unit="tokens")
     temperature: float = identity(0.0, ge=0, description="Sampling temperature of the answers.")
+    repeats: int = identity(1, ge=1, description="How often the judge grades each answer; the score is the mean.")
 
     def metrics(self) -> tuple[Metric, ...]:
         """Accuracy (headline) and the judge's score."""
@@ -101,16 +102,17 @@ class Pocket(Suite):
         judge = required(judge, self.name, "pocket/oracle")
         pairs = zip(items, answers, strict=True)
         questions = [Question(item, answer, turn) for item, answer in pairs for turn in range(len(item.turns))]
-        verdicts = yield from judgements(questions, judge, context)
+        verdicts = yield from repeated(questions, judge, context, self.repeats)
         check = importlib.import_module("harness.pocket.oracle").grade
         return [
-            grade_of(question, verdict, {"accuracy": _accuracy(question, check), "score": verdict.score}, judge.name)
-            for question, verdict in zip(questions, verdicts, strict=True)
+            scored(question, several, "score", judge.name, {"accuracy": _accuracy(question, check)})
+            for question, several in zip(questions, verdicts, strict=True)
         ]
 
     def summarise(self, grades: Sequence[Grade]) -> Mapping[str, float | None]:
-        """Means per turn, where there are two."""
-        return means(grades, "accuracy", "turn") | means(grades, "score", "turn")
+        """Means per turn, where there are two, with their intervals."""
+        accuracy, score = self.metrics()
+        return means(grades, accuracy, "turn") | means(grades, score, "turn")
 
     def _check(self, world: ModuleType, count: Count) -> None:
         named = [*self.categories, *(() if isinstance(count, int) else count)]

@@ -7,6 +7,7 @@ one). Special tokens written inside a message's text are read as special tokens,
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 DATE = "26 Jul 2024"
 """The date that templates show which ask for one (Llama 3.1 and later default to it)."""
 _USER, _ASSISTANT, _STAND_IN = "What", "Well", "Zq7Stand7In7qZ"
+_UNLIMITED = 10**18
+"""Tokenizers that know no limit say so with a larger number."""
 _MARKERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 Piece = tuple[int, int, int]
@@ -71,13 +74,15 @@ class ChatFormat:
         """
         return tuple(piece[0] for piece in self._pieces(self._text(messages, add_generation_prompt)))
 
-    def text(self, messages: Sequence[Message], generation: bool = False) -> str:
+    def text(self, messages: Sequence[Message], generation: bool = False, unfinished: bool = False) -> str:
         """The rendered conversation before it is encoded, ready for the assistant's turn with `generation`.
+
+        With `unfinished`, the last turn is left open, so that the model goes on with it.
 
         Raises:
             UserError: the template refuses these roles or their order.
         """
-        return self._text(messages, generation)
+        return self._text(messages, generation, unfinished)
 
     def pre_query(self, system: str | None = None) -> tuple[int, ...]:
         """Ids of everything up to where the user's text begins, with the template's own default system turn.
@@ -129,6 +134,22 @@ class ChatFormat:
         return tuple(sorted(stops | ({self.eos} if self.eos is not None else set()) | self._configured_eos))
 
     @cached_property
+    def end_ids(self) -> tuple[int, ...]:
+        """Ids that end a text, whatever template is in use: EOS, and what the model's generation settings call so."""
+        return tuple(sorted(self._configured_eos | ({self.eos} if self.eos is not None else set())))
+
+    @cached_property
+    def context(self) -> int | None:
+        """Longest sequence in tokens, as the model's configuration (else its tokenizer) states it; None: not stated."""
+        settings = self._settings("config.json")
+        settings = settings.get("text_config") or settings
+        stated = (settings.get(name) for name in ("n_positions", "max_position_embeddings", "n_ctx"))
+        limit = next((value for value in stated if value is not None), None)
+        if limit is None and (known := getattr(self.tokenizer, "model_max_length", None)) and known < _UNLIMITED:
+            limit = known
+        return None if limit is None else int(limit)
+
+    @cached_property
     def user_stops(self) -> tuple[str, ...]:
         """Texts that end a user's turn where the template closes it with no special token (`[/INST]`), else empty."""
         text = self._text([{"role": "user", "content": _USER}], True)
@@ -149,22 +170,23 @@ class ChatFormat:
 
     @cached_property
     def _configured_eos(self) -> set[int]:
+        eos = self._settings("generation_config.json").get("eos_token_id")
+        return set(eos) if isinstance(eos, list) else {eos} if isinstance(eos, int) else set()
+
+    def _settings(self, name: str) -> dict[str, Any]:
+        """A JSON file of the model's folder (an adapter's base); empty where there is none."""
         folder = Path(self.name)
         if (folder / "adapter_config.json").is_file():
             folder = adapter_base(folder)
-        file = folder / "generation_config.json"
-        if not file.is_file():
-            return set()
-        import json
-
-        eos = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
-        return set(eos) if isinstance(eos, list) else {eos} if isinstance(eos, int) else set()
+        file = folder / name
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return found
 
     @cached_property
     def _adds_bos(self) -> bool:
         return self.bos is not None and self.encode(_USER, special=True)[:1] == (self.bos,)
 
-    def _text(self, messages: Sequence[Message], generation: bool) -> str:
+    def _text(self, messages: Sequence[Message], generation: bool, unfinished: bool = False) -> str:
         from jinja2 import TemplateError
 
         try:
@@ -174,6 +196,7 @@ class ChatFormat:
                     chat_template=self.template,
                     tokenize=False,
                     add_generation_prompt=generation,
+                    continue_final_message=unfinished,
                     date_string=DATE,
                 )
             )

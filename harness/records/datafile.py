@@ -1,4 +1,4 @@
-"""Data files of suites and judges as they come: JSON, JSON lines or CSV, gzip or not, with a checksum.
+"""Data files of suites and judges as they come: JSON, JSON lines, CSV (gzip or not) or Parquet, with a checksum.
 
 A checksum is of the unpacked content, so a file and its packed copy are the same data and give the same keys.
 """
@@ -29,16 +29,32 @@ def locate(path: str, option: str) -> Path:
     Raises:
         UserError: the variable is not set, or there is no such file.
     """
+    found = _expanded(path, option)
+    if not found.is_file():
+        raise UserError(f"option `{option}` names {found}, which is not there: get the file, or change the path")
+    return found
+
+
+def locate_folder(path: str, option: str) -> Path:
+    """The folder that an option names; `${NAME}` is taken from the environment.
+
+    Raises:
+        UserError: the variable is not set, or there is no such folder.
+    """
+    found = _expanded(path, option)
+    if not found.is_dir():
+        raise UserError(f"option `{option}` names the folder {found}, which is not there: make it, or change the path")
+    return found
+
+
+def _expanded(path: str, option: str) -> Path:
     unset = [name for name in _VARIABLE.findall(path) if not os.environ.get(name)]
     if unset:
         raise UserError(
             f"option `{option}` is {path}, but {unset[0]} is not set: `export {unset[0]}=FOLDER` with the folder that "
             "holds the data, or write the path itself"
         )
-    found = Path(_VARIABLE.sub(lambda match: os.environ[match[1]], path)).expanduser()
-    if not found.is_file():
-        raise UserError(f"option `{option}` names {found}, which is not there: get the file, or change the path")
-    return found
+    return Path(_VARIABLE.sub(lambda match: os.environ[match[1]], path)).expanduser()
 
 
 def content(path: Path) -> bytes:
@@ -71,17 +87,30 @@ def checksum(path: str, expected: str | None, option: str) -> str:
 
 
 def rows(path: str, option: str) -> list[Row]:
-    """The rows of a JSON list, JSON lines or CSV file.
+    """The rows of a JSON list, JSON lines, CSV or Parquet file.
 
     Raises:
         UserError: the file is missing, or not of that form (with the line for JSON lines).
     """
     file = locate(path, option)
-    text = content(file).decode("utf-8-sig")
     suffixes = [s for s in file.suffixes if s != ".gz"]
+    if suffixes and suffixes[-1] == ".parquet":
+        return _parquet(file)
+    text = content(file).decode("utf-8-sig")
     if suffixes and suffixes[-1] == ".csv":
         return [dict(row) for row in csv.DictReader(io.StringIO(text))]
     return _json_list(text, file) if text.lstrip()[:1] == "[" else _json_lines(text, file)
+
+
+def _parquet(file: Path) -> list[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        found: list[Row] = pq.read_table(file).to_pylist()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{file} cannot be read as Parquet: {error}") from error
+    return found
 
 
 @lru_cache(maxsize=64)

@@ -18,6 +18,7 @@ def fetch(url: str, sha256: str) -> Path:
     """
     import pooch
 
+    pooch.get_logger().setLevel("WARNING")  # a command's output is ours
     folder = Path(os.environ.get("LOOPBENCH_HOME") or ".loopbench").absolute() / "downloads"
     parts = urlsplit(url)
     shown = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

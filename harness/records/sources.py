@@ -35,6 +35,11 @@ def load(dataset: Dataset) -> Iterator[Example | Dropped]:
         UserError: a missing or changed file, rows that cannot be read or have no answer (the first few are named, all
             are counted), or a dataset of which nothing is left.
     """
+    if dataset.format == "rows":
+        raise UserError(
+            f"the dataset {dataset.name} ({place(dataset)}) holds no examples, but rows that a suite or a judge reads "
+            "as they are: name it there, as in evalsuites/mt-bench.yaml"
+        )
     examples = 0
     dropped: Counter[str] = Counter()
     for row in _all(dataset):

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Annotated, Any
 
-from pydantic import PlainSerializer, PlainValidator
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator, model_serializer, model_validator
 
 _PERCENT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*%\s*")
 _COUNT = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?)\s*([kMG])\s*")
@@ -98,3 +99,38 @@ Count = Annotated[int, PlainValidator(count)]
 FILE = "file path"
 FilePath = Annotated[str, FILE]
 """A block option that names a file: relative to its YAML file, with `${NAME}` taken from the environment."""
+
+
+class DataFile(BaseModel):
+    """A block option that is a data file, read as it is: an entry of `datasets_cfg/`, a path, or a URL.
+
+    In YAML it is the name of an entry, a path, or a mapping with `path` or `url`; in Python a path alone will do. Where
+    it has both, the path counts if the file is there. `sha256` is of the file as it lies or of its unpacked content,
+    `sha256_unpacked` of the latter only. Records show the name, never somebody's folder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = ""
+    path: str | None = None
+    url: str | None = None
+    sha256: str | None = None
+    sha256_unpacked: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_path(cls, value: Any) -> Any:
+        text = str(value) if isinstance(value, str | PurePath) else None
+        return value if text is None else {"name": PurePath(text).name, "path": text}
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> DataFile:
+        if self.path is None and self.url is None:
+            raise ValueError("a data file needs a path or a url")
+        if self.path is None and self.sha256 is None:
+            raise ValueError("a url needs the sha256 of the file, so that what is downloaded is what was meant")
+        return self
+
+    @model_serializer
+    def _shown(self) -> str:
+        return self.name or self.url or ""

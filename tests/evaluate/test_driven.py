@@ -43,7 +43,7 @@ class Judge:
 def test_one_judgement_too_long_for_the_judge(tmp_path: Path) -> None:
     file = tmp_path / "question.jsonl"
     file.write_text("\n".join(json.dumps({"question_id": i, "category": "stem", "turns": ["Why?"]}) for i in range(3)))
-    suite, engine = MTBench(path=str(file)), Judge()
+    suite, engine = MTBench(questions=str(file)), Judge()
     items = suite.items("test")
     context = Context(prompts={"judge_single": "{answer}"})
     desk = Desk(lambda _: engine, context)  # type: ignore[arg-type, return-value]

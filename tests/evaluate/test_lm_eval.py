@@ -15,7 +15,7 @@ from suite_driver import answers, completion, drive, grades, said
 from harness.blocks.kinds import Answer, Ask, Context, Score
 from harness.engines.base import Logprobs
 from harness.errors import Transient, UserError
-from harness.evaluate._lm_encode import score_request
+from harness.evaluate._lm_encode import continuation, rendered
 from harness.evaluate.lm_eval import LMEval
 from harness.records.chat import DATE, ChatFormat
 
@@ -89,7 +89,8 @@ def reference_run(suite: LMEval, task: Any, says: Any, fewshot: int, **options: 
 def own_task(suite: LMEval) -> Any:
     from harness.evaluate import _lm_task
 
-    return _lm_task.build(suite._source("test"))
+    (leaf,) = suite._tree().leaves()
+    return _lm_task.build(suite._source(leaf, "test"))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -146,20 +147,18 @@ def test_choices_are_scored_as_lm_eval_scores_them(choices: dict[str, Any]) -> N
 class Letters:
     """A chat format whose tokens are characters."""
 
-    name, bos, eos = "letters", None, 0
-    tokenizer = type("T", (), {"bos_token": None})
+    name, bos, eos, context = "letters", None, 0, None
+    tokenizer = type("T", (), {"bos_token": None, "decode": staticmethod(lambda ids: "".join(map(chr, ids)))})
 
     def encode(self, text: str, special: bool = False) -> tuple[int, ...]:
         return tuple(map(ord, text))
 
 
 def test_spaces_move_to_the_continuation() -> None:
-    from harness.evaluate._lm_encode import score_request
-
-    request = score_request("Colour: ", None, " red", Letters())  # type: ignore[arg-type]
+    request = continuation("Colour: ", " red", Letters())  # type: ignore[arg-type]
     assert "".join(map(chr, request.ids)) == "Colour:  red"
     assert request.start == len("Colour:")
-    alone = score_request("", None, "red", Letters())  # type: ignore[arg-type]
+    alone = continuation("", "red", Letters())  # type: ignore[arg-type]
     assert (alone.ids[0], alone.start) == (0, 1)
 
 
@@ -180,6 +179,21 @@ def test_generation_settings_and_seeds(gsm8k: dict[str, Any]) -> None:
     assert seen[0].fixed_seed == seen[1].fixed_seed
     drive(LMEval(**gsm8k, fewshot=0, max_tokens=9).answer(item, Context()), say)
     assert seen[2].sampling.max_tokens == 9
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 4}, {"do_sample": True, "temperature": 0.7, "top_k": 5}])
+def test_what_our_engines_do_not_decode_is_refused(gsm8k: dict[str, Any], options: dict[str, Any]) -> None:
+    suite = LMEval(**gsm8k, fewshot=0, limit=1, config={"generation_kwargs": {"until": ["x"], **options}})
+    with pytest.raises(UserError, match=r"`generation_kwargs` set (num_beams|top_k), which our engines do not do"):
+        answers(suite, suite.items("test"), lambda _: "never")
+
+
+def test_numeric_needs_a_gold_number(choices: dict[str, Any]) -> None:
+    suite = LMEval(**choices, numeric=True, limit=1)
+    items = suite.items("test")
+    given = [Answer(item=item.id, outputs=("3",), data={"loglikelihoods": [[0.0, True]] * 3}) for item in items]
+    with pytest.raises(UserError, match="has no number, so `numeric: true` does not fit"):
+        grades(suite, items, given, None)
 
 
 def test_an_item_that_does_not_fit_is_missing_with_the_reason(gsm8k: dict[str, Any]) -> None:
@@ -271,9 +285,8 @@ class Dated:
 
 def test_a_conversation_is_rendered_as_everywhere_else_and_not_with_todays_date() -> None:
     chat = ChatFormat(Dated(), "", "", "dated")
-    request = score_request("", [{"role": "user", "content": "hi"}], "yes", chat)
-    assert "".join(map(chr, request.ids)) == f"{DATE}: hi>yes"
-    assert request.start == len(f"{DATE}: hi>")
+    text = rendered([{"role": "user", "content": "hi"}], False, chat)
+    assert text == f"{DATE}: hi>"
     assert chat.text([{"role": "user", "content": "hi"}]) == f"{DATE}: hi"
 
 
@@ -284,8 +297,7 @@ def test_a_limit_is_called_a_subset(gsm8k: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"task": "gsm8q"}, "no single task named 'gsm8q'"),
-    ({"task": "mmlu"}, "not a group"),
+    ({"task": "gsm8q"}, "no task, group or tag named 'gsm8q'.*gsm8k"),
     ({"task": "gsm8k", "headline": "acc"}, "its metrics: strict-match, flexible-extract"),
     ({"task": "/nowhere/x.yaml"}, "which is not there"),
 ])  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,61 @@ def test_a_verdict_that_cannot_be_read_is_missing_not_a_draw(path: str) -> None:
     assert suite.summarise(given)["n_total"] == 3
 
 
+def test_a_missing_verdict_widens_the_interval_and_one_order_alone_does_not_count(path: str) -> None:
+    suite = Pairwise(path=path)
+    given, _ = judged(suite, ["mine"] * 4, lambda p: "hm" if p.startswith("task 2|mine") else better(p))
+    assert [g.values["win"] for g in given] == [1.0, 1.0, None, 1.0]
+    summary = suite.summarise(given)
+    assert (summary["win_rate"], summary["win_rate.n"], summary["win_rate.missing"]) == (100, 4, 1)
+    assert summary["win_rate.low"] < 35  # type: ignore[operator]
+
+
+def test_the_judges_sensitivity_to_order_and_length(path: str) -> None:
+    suite = Pairwise(path=path)
+    # the judge likes the first shown, but for task 0, where it likes the longer
+    given, _ = judged(
+        suite, ["mine is longer", "mine", "mine", "mine"], lambda p: better(p) if p.startswith("task 0") else "[[A]]"
+    )
+    summary = suite.summarise(given)
+    assert summary["position:flips"] == 0.75
+    assert summary["position:first"] == (3 * 1 + 0.5) / 4
+    assert summary["length:longer"] == 1.0
+    assert summary["length:shorter"] == 0.5
+    assert summary["length:prefers_longer"] == (1 + 3 * 0.5) / 4
+    assert (summary["position:flips.n"], summary["length:longer.n"]) == (4, 1)
+    assert summary["position:flips.low"] < 0.75 < summary["position:flips.high"]  # type: ignore[operator]
+
+
+def test_one_order_knows_of_no_flips(path: str) -> None:
+    suite = Pairwise(path=path, orders="one")
+    summary = suite.summarise(judged(suite, ["mine"] * 4, better)[0])
+    assert "position:flips" not in summary
+    assert summary["position:first.n"] == 4
+
+
+def test_repeats_measure_the_judges_noise(path: str) -> None:
+    suite = Pairwise(path=path, orders="one", repeats=2)
+    seen: list[int] = []
+
+    def moody(prompt: str) -> str:
+        seen.append(1)
+        return better(prompt) if len(seen) % 2 else "[[C]]"
+
+    given, prompts = judged(suite, ["mine"] * 4, moody)
+    assert len(prompts) == 8
+    assert given[0].repeats == {"win": (1.0, 0.5)}
+    assert given[0].values["win"] == 0.75
+
+
+def test_flagged_answers_are_counted_and_left_out_beside_the_figure(path: str) -> None:
+    suite = Pairwise(path=path, orders="one")
+    given, _ = judged(suite, ["reference 0", "mine", "mine", "mine"], better)
+    tagged = [replace(g, tags={**g.tags, "flag": "constant"}) if g.values["win"] == 1 else g for g in given]
+    summary = suite.summarise(tagged)
+    assert (summary["n_flagged"], summary["win_rate"], summary["win_rate:unflagged"]) == (3, 87.5, 50)
+    assert "n_flagged" not in suite.summarise(given)
+
+
 def test_an_item_without_an_answer_is_missing(path: str) -> None:
     suite = Pairwise(path=path, orders="one")
     items = suite.items("test")
@@ -101,7 +157,9 @@ def test_summary_is_alpaca_evals_and_says_what_is_not_available(path: str) -> No
 def test_nothing_graded_gives_no_figure(path: str) -> None:
     suite = Pairwise(path=path)
     given = grades(suite, suite.items("test"), said(suite.items("test"), [()] * 4), StandIn())
-    assert suite.summarise(given) == {"win_rate": None, "length_controlled_winrate": None}
+    summary = suite.summarise(given)
+    assert (summary["win_rate"], summary["win_rate.missing"]) == (None, 4)
+    assert summary["length_controlled_winrate"] is None
 
 
 def test_the_judge_may_change_without_a_new_answer(path: str) -> None:

@@ -10,9 +10,11 @@ import pytest
 from suite_driver import answers, drive, grades, said
 
 from harness.blocks.kinds import Answer, Ask, Context
+from harness.blocks.prompts import load_pack
 from harness.errors import Transient, UserError
 from harness.evaluate.pocket import Pocket
 from harness.judges.oracle import Oracle
+from harness.judges.rubric import Rubric
 
 
 def test_right_wrong_and_absent_answers() -> None:
@@ -124,3 +126,14 @@ def test_planning_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_repeats_are_the_judges_only() -> None:
+    suite = Pocket(count=2, repeats=2)
+    items = suite.items("test")
+    says = iter(["rating : 4\n", "rating : 6\n", "no", "rating : 2\n"])
+    context = Context(prompts=load_pack("pocket").entries)
+    given = said(items, [("hm",), ("hm",)])
+    first, second = drive(suite.grade(items, given, Rubric(), context), lambda _: next(says))
+    assert (first.values, first.repeats) == ({"accuracy": 0.0, "score": 5.0}, {"score": (4.0, 6.0)})
+    assert (second.values["score"], second.repeats["score"]) == (2.0, (None, 2.0))

@@ -32,6 +32,11 @@ def outputs(path: Path) -> dict[str, str]:
     return {row["instruction"]: row["output"] for row in rows}
 
 
+def leaderboard(path: Path, model: str) -> dict[str, str]:
+    with path.open() as file:
+        return next(row for row in csv.DictReader(file) if row[""] == model)
+
+
 def replayed(
     folder: Path, reference: str, model: str, annotations: str, *, any_reference: bool = False, **options: Any
 ) -> tuple[dict[str, Any], list[Any]]:
@@ -51,8 +56,18 @@ def test_alpaca_eval_2(real_data: Path, model: str) -> None:
         "difficulty_path": str(folder / "instruction_difficulty.csv"),
         "regulariser_path": str(folder / "lc_regulariser_reconstructed.csv.gz"),
     }
-    summary, found = replayed(folder, "gpt4_1106_preview", model, "annotations", **files)
+    files["coefficients_path"] = str(folder / "lc_coefficients.csv")
+    summary, found = replayed(folder, "gpt4_1106_preview", model, "annotations", **files, coefficients_model=model)
     win_rate, error, length_controlled = ALPACA_EVAL_2[model]
+    published = leaderboard(folder / "leaderboard_v2.csv", model)
+    for name in ("win_rate", "standard_error", "n_wins", "n_wins_base", "n_draws", "n_total", "discrete_win_rate"):
+        # the annotations are kept to ten digits, so the mean over 805 of them is good to eight
+        assert summary[name] == pytest.approx(float(published[name]), abs=1e-8), name
+    assert int(summary["avg_length"]) == int(float(published["avg_length"]))
+    exact = summary["length_controlled_winrate:published"]
+    assert exact == pytest.approx(float(published["length_controlled_winrate"]), abs=1e-6)
+    assert summary["length_controlled_winrate.low"] < exact < summary["length_controlled_winrate.high"]
+    assert summary["win_rate.low"] < win_rate < summary["win_rate.high"]
     assert not [g.missing for g in found if g.missing]
     assert summary["win_rate"] == pytest.approx(win_rate, abs=5e-7)
     assert summary["standard_error"] == pytest.approx(error, abs=5e-7)
@@ -69,6 +84,8 @@ def test_alpaca_eval_1(real_data: Path) -> None:
     summary, _ = replayed(folder, "text_davinci_003", "alpaca-7b", annotations, any_reference=True)
     assert summary["win_rate"] == pytest.approx(26.459627, abs=5e-7)
     assert (summary["n_wins"], summary["n_wins_base"], summary["n_draws"]) == (205, 584, 16)
+    published = leaderboard(folder / "leaderboard_v1.csv", "alpaca-7b")
+    assert summary["standard_error"] == pytest.approx(float(published["standard_error"]), abs=1e-8)
 
 
 def test_pairs_are_shown_in_the_published_order(real_data: Path) -> None:
@@ -85,7 +102,7 @@ def test_pairs_are_shown_in_the_published_order(real_data: Path) -> None:
 )
 def test_mt_bench(real_data: Path, model: str, turns: tuple[float, float], mean: float) -> None:
     folder = real_data / "mt_bench"
-    suite = MTBench(path=str(folder / "question.jsonl"), reference_path=str(folder / "reference_answer_gpt-4.jsonl"))
+    suite = MTBench(questions=str(folder / "question.jsonl"), references=str(folder / "reference_answer_gpt-4.jsonl"))
     items = suite.items("test")
     rows = datafile.rows(str(folder / f"model_answer/{model}.jsonl.gz"), "answers")
     given = {f"mt_bench/{row['question_id']}": row["choices"][0]["turns"] for row in rows}

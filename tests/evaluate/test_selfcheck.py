@@ -44,7 +44,7 @@ def test_alpaca_eval_and_mt_bench_with_the_stand_in(real_data: Path) -> None:
     assert win["gold"] == (0.5, True)
     assert all(passed for _, passed in win.values())
     folder = real_data / "mt_bench"
-    suite = MTBench(path=str(folder / "question.jsonl"), reference_path=str(folder / "reference_answer_gpt-4.jsonl"))
+    suite = MTBench(questions=str(folder / "question.jsonl"), references=str(folder / "reference_answer_gpt-4.jsonl"))
     assert all(passed for _, passed in values(suite).values())
     assert all("STAND-IN" in check.judge for check in selfcheck(suite))
 
@@ -70,11 +70,15 @@ def test_choices_have_gold_and_empty_answers(tmp_path: Path) -> None:
     task.write_text(
         "task: t\noutput_type: multiple_choice\ntest_split: test\ndoc_to_text: q\ndoc_to_choice: c\ndoc_to_target: a\n"
     )
-    assert values(LMEval(task=str(task), test_path=str(file))) == {"gold": (1.0, True), "empty": (0.0, True)}
+    assert values(LMEval(task=str(task), test_path=str(file))) == {
+        "gold": (1.0, True),
+        "empty": (0.0, True),
+        "shuffled": (0.0, True),
+    }
 
 
 def test_without_gold_answers_nothing_is_proved(tmp_path: Path) -> None:
     file = tmp_path / "q.jsonl"
     file.write_text('{"question_id": 1, "turns": ["a"]}\n{"question_id": 2, "turns": ["b"]}')
     with pytest.raises(UserError, match="nothing to check it with"):
-        selfcheck(MTBench(path=str(file)))
+        selfcheck(MTBench(questions=str(file)))
