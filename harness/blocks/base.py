@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
+from harness.engines.base import Capability
+
 Kind = Literal["synthesize", "score", "select", "pair", "finetune", "suite", "judge"]
 
 _ROLE = "model role"
@@ -75,6 +77,13 @@ class Block(BaseModel):
     def roles(self) -> dict[str, str]:
         """Option name to model role, for every role that is set."""
         return {name: role for name in self.model_role_fields() if (role := getattr(self, name)) is not None}
+
+    def asks(self) -> dict[str, frozenset[Capability]]:
+        """Role option (`model` for the model that a suite measures) to what its model must be capable of.
+
+        What is not named here must answer conversations (`generate`), which every model does.
+        """
+        return {}
 
     def identity_options(self) -> dict[str, Any]:
         """The options that enter the stage key, as JSON values; model roles are left out (their models enter)."""

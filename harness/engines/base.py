@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 Finish = Literal["stop", "length"]
+Capability = Literal["generate", "continue", "logprobs", "embed", "weights"]
+"""What a model can be asked: answer messages, continue raw ids (and sample a user's turn), score ids, embed ids, and
+give its weights to a training."""
 EngineName = Literal["transformers", "vllm", "openai", "oracle"]
 
 
@@ -32,6 +35,8 @@ class Sampling:
     n: int = 1
     stop: tuple[str, ...] = ()
     stop_ids: tuple[int, ...] = ()
+    ends: Literal["turn", "text"] = "turn"
+    """What of the model's own ends a continuation: every token that closes a turn, or only its end-of-text tokens."""
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     first_temperature: float | None = None
     """Temperature of the first new token only (None: as the rest)."""
@@ -50,11 +55,16 @@ class GenerateRequest:
     seed: int = 0
     messages: tuple[Message, ...] = ()
     """The conversation behind the ids, for servers that take no token ids."""
+    fresh: bool = False
+    """Never answered from the cache of replies, and its reply is not kept there: for measuring drift."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """One continuation. `token_ids` include the stop token where one was hit; `text` leaves it and stop strings out."""
+    """One continuation. `token_ids` include the stop token where one was hit; `text` leaves it and stop strings out.
+
+    A server tells texts and counts but no ids: then `token_ids` is empty, and `generated_tokens` is their number.
+    """
 
     request_id: str
     draw: int
@@ -64,6 +74,28 @@ class Completion:
     prompt_tokens: int
     top_logprobs: tuple[Mapping[int, float], ...] = ()
     """Per new token, the log-probabilities of the most likely ids (only if asked for)."""
+    top_texts: tuple[Mapping[str, float], ...] = ()
+    """The same by the tokens' texts, best first: natural logarithms, those of one text summed; only if asked for.
+
+    What is not finite is left out, so a position without any usable number is an empty mapping.
+    """
+    generated_tokens: int | None = None
+    """Tokens written, where there are no ids to count."""
+    usd: float = 0.0
+    """Price of this reply in US dollars, also where it came from the cache of replies."""
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens that the model wrote."""
+        return len(self.token_ids) if self.generated_tokens is None else self.generated_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unanswered:
+    """A request that the model will not answer, whatever is tried again: filtered, or longer than its context."""
+
+    request_id: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +139,11 @@ class ModelSpec:
 
 @runtime_checkable
 class Generates(Protocol):
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Completion]:
-        """Yields completions as they finish, in any order; every request gives exactly `n` of them."""
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Completion | Unanswered]:
+        """Yields completions as they finish, in any order.
+
+        Every request gives exactly `n` of them, or (a served model only) one `Unanswered`.
+        """
         ...
 
 
@@ -133,7 +168,7 @@ class Engine(Protocol):
 
     @property
     def chat(self) -> Any:
-        """The `harness.records.chat.ChatFormat` of this model."""
+        """The `harness.records.chat.ChatFormat` of this model; None for a served one, which renders by itself."""
         ...
 
     def close(self) -> None: ...

@@ -14,6 +14,7 @@ from harness.engines.kv import Prefill, Slots
 from harness.engines.ledger import Ledger, Row
 from harness.engines.sampling import Sampler
 from harness.engines.stops import StopTexts
+from harness.engines.texts import TokenTexts
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Tables:
     stops: np.ndarray
     watched: np.ndarray
     texts: StopTexts
+    names: TokenTexts
 
 
 class Batch:
@@ -153,6 +155,7 @@ class Batch:
             finish=finish,
             prompt_tokens=len(row.request.prompt),
             top_logprobs=tuple(row.tops),
+            top_texts=tuple(self._tables.names.of(top) for top in row.tops),
         )
 
     def _keep(self, staying: Sequence[int]) -> None:

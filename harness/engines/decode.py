@@ -22,6 +22,7 @@ from harness.engines.lengths import check_prompts
 from harness.engines.limits import Limits, out_of_memory, release
 from harness.engines.sampling import entries, row_key
 from harness.engines.stops import StopTexts, stop_table
+from harness.engines.texts import TokenTexts
 from harness.errors import Transient
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Decoder:
         self.forward, self.chat, self.limits = forward, chat, limits
         self._vocab = entries(forward.size, forward.device)
         self._texts = StopTexts(chat.tokenizer, forward.size)
+        self._names = TokenTexts(chat.tokenizer)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Completion]:
         """Completions as they finish; n per request.
@@ -81,12 +83,13 @@ class Decoder:
         return less
 
     def _tables(self, requests: Sequence[GenerateRequest]) -> Tables:
-        sets = [frozenset(request.sampling.stop_ids) | frozenset(self.chat.stop_ids) for request in requests]
+        own = {"turn": self.chat.stop_ids, "text": self.chat.end_ids}
+        sets = [frozenset(r.sampling.stop_ids) | frozenset(own[r.sampling.ends]) for r in requests]
         stops, self._stop_of = stop_table(sets, self.forward.size)
         texts = list(dict.fromkeys([(), *(request.sampling.stop for request in requests)]))
         self._watch_of = {stop: number for number, stop in enumerate(texts)}
         watched = np.stack([self._texts.may_end(stop) if stop else np.zeros(self.forward.size, bool) for stop in texts])
-        return Tables(self._vocab, stops, watched, self._texts)
+        return Tables(self._vocab, stops, watched, self._texts, self._names)
 
     def _rows(self, requests: Sequence[GenerateRequest]) -> list[Row]:
         room = self.forward.context or 2**31

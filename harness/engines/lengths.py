@@ -42,14 +42,19 @@ def check_prompts(requests: Sequence[GenerateRequest], context: int | None, size
         raise Unservable(faults)
 
 
-def check_scored(ids: Mapping[str, Sequence[int]], starts: Mapping[str, int], context: int | None, size: int) -> None:
+def check_scored(
+    ids: Mapping[str, Sequence[int]], starts: Mapping[str, int], context: int | None, size: int, unread: int = 0
+) -> None:
     """Every sequence must be non-empty, fit the context, have known ids, and contain the position scored first.
+
+    The last `unread` ids need no place in the context: they are scored, but never read.
 
     Raises:
         Unservable: naming each request with its length, the context or the foreign id.
     """
     reasons = (
-        (name, sequence, _scored_fault(sequence, starts.get(name, 0), context, size)) for name, sequence in ids.items()
+        (name, sequence, _scored_fault(sequence, starts.get(name, 0), context, size, unread))
+        for name, sequence in ids.items()
     )
     faults = [Fault(name, len(sequence), reason) for name, sequence, reason in reasons if reason]
     if faults:
@@ -67,10 +72,10 @@ def _prompt_fault(request: GenerateRequest, context: int | None, size: int) -> s
     return _foreign([*request.prompt, *sampling.first_bans, *sampling.logit_bias], size)
 
 
-def _scored_fault(ids: Sequence[int], start: int, context: int | None, size: int) -> str:
+def _scored_fault(ids: Sequence[int], start: int, context: int | None, size: int, unread: int) -> str:
     if not ids:
         return "it has no tokens"
-    if context is not None and len(ids) > context:
+    if context is not None and len(ids) > context + unread:
         return f"it has {len(ids)} tokens and the model's context is {context}"
     if not 0 <= start <= len(ids):
         return f"it is scored from position {start} but has {len(ids)} tokens"

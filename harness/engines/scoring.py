@@ -26,17 +26,25 @@ Result = TypeVar("Result")
 def logprobs(forward: Forward, limits: Limits, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
     """One result per request, longest first. Right padding needs no mask: no real token sees what stands behind it.
 
+    The last id of a request is scored but not read, so it may stand one place beyond the context; and requests that
+    differ in their last id only (the letters of a multiple choice) are read once.
+
     Raises:
         Unservable: a request without tokens, longer than the context, or scored from beyond its end.
         Transient: one request alone does not fit into memory.
     """
-    check_scored({r.id: r.ids for r in requests}, {r.id: r.start for r in requests}, forward.context, forward.size)
-    lengths = [len(r.ids) for r in requests]
+    starts = {r.id: r.start for r in requests}
+    check_scored({r.id: r.ids for r in requests}, starts, forward.context, forward.size, unread=1)
+    alike: dict[tuple[int, ...], list[LogprobRequest]] = {}
+    for request in requests:
+        alike.setdefault(request.ids[:-1] or request.ids, []).append(request)
+    inputs = list(alike)
 
     def score(rows: Sequence[int], limits: Limits) -> list[Logprobs]:
-        return _scored(forward, [requests[row] for row in rows], limits.cells)
+        read = [inputs[row] for row in rows]
+        return _scored(forward, read, [alike[ids] for ids in read], limits.cells)
 
-    for results in _batched(lengths, limits, forward.device, score):
+    for results in _batched([len(ids) for ids in inputs], limits, forward.device, score):
         yield from results
 
 
@@ -87,19 +95,26 @@ def _batched(
         yield results
 
 
-def _scored(forward: Forward, requests: Sequence[LogprobRequest], cells: int) -> list[Logprobs]:
-    """Vocabulary logits exist only at scored positions, and only for `cells` of them at a time."""
+def _scored(
+    forward: Forward, read: Sequence[tuple[int, ...]], alike: Sequence[Sequence[LogprobRequest]], cells: int
+) -> list[Logprobs]:
+    """Vocabulary logits exist only at scored positions, and only for `cells` of them at a time.
+
+    `alike` are, per row of ids that is read, the requests that it serves.
+    """
     import torch
 
+    requests = [request for group in alike for request in group]
+    row_of = np.repeat(np.arange(len(read)), [len(group) for group in alike])
     spans = [range(max(1, request.start), len(request.ids)) for request in requests]
-    rows = np.repeat(np.arange(len(requests)), [len(span) for span in spans])
+    rows = np.repeat(row_of, [len(span) for span in spans])
     at = np.concatenate([np.arange(span.start - 1, max(span.start, span.stop) - 1) for span in spans])
     targets = np.concatenate([_ids(request, span) for request, span in zip(requests, spans, strict=True)])
     if len(targets) == 0:
         empty = np.zeros(0, dtype=np.float32)
         return [Logprobs(request_id=r.id, values=empty, greedy=empty.astype(bool)) for r in requests]
     with torch.inference_mode():
-        values, greedy = _gathered(forward, [r.ids for r in requests], rows, at, targets, cells)
+        values, greedy = _gathered(forward, read, rows, at, targets, cells)
     ends = np.cumsum([len(span) for span in spans])[:-1]
     parts = zip(requests, np.split(values, ends), np.split(greedy, ends), strict=True)
     return [Logprobs(request_id=r.id, values=v, greedy=g) for r, v, g in parts]

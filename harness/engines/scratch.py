@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.records.templates import CHATML
@@ -48,10 +48,18 @@ def build(
     Raises:
         UserError: sizes that make no model.
     """
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
     from transformers.utils.logging import disable_progress_bar
 
+    _check_sizes(hidden, heads, vocab)
+    trained = train_tokenizer(texts, vocab)
+    model = _random_llama(trained, hidden=hidden, layers=layers, heads=heads, seed=seed, context=context)
+    disable_progress_bar()
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    _fast(trained, context).save_pretrained(out)
+
+
+def _check_sizes(hidden: int, heads: int, vocab: int) -> None:
     if hidden % heads or hidden // heads % 2:
         raise UserError(
             f"hidden {hidden} over {heads} heads gives no even width per head: choose hidden as heads x 32, say."
@@ -60,13 +68,14 @@ def build(
         raise UserError(
             f"vocab {vocab} is too small: {BYTES} bytes and {len(SPECIAL)} special tokens are always in it."
         )
-    trained = train_tokenizer(texts, vocab)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=trained, eos_token=END_TURN, pad_token=PAD, model_max_length=context
-    )
-    tokenizer.chat_template = CHATML
+
+
+def _random_llama(tokenizer: Tokenizer, *, hidden: int, layers: int, heads: int, seed: int, context: int) -> Any:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     config = LlamaConfig(
-        vocab_size=trained.get_vocab_size(),
+        vocab_size=tokenizer.get_vocab_size(),
         hidden_size=hidden,
         intermediate_size=-(-hidden * 8 // (3 * 32)) * 32,
         num_hidden_layers=layers,
@@ -74,16 +83,22 @@ def build(
         max_position_embeddings=context,
         tie_word_embeddings=True,
         bos_token_id=None,
-        eos_token_id=trained.token_to_id(END_TURN),
-        pad_token_id=trained.token_to_id(PAD),
+        eos_token_id=tokenizer.token_to_id(END_TURN),
+        pad_token_id=tokenizer.token_to_id(PAD),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
-    disable_progress_bar()
-    out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+        return LlamaForCausalLM(config)
+
+
+def _fast(trained: Tokenizer, context: int) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained, eos_token=END_TURN, pad_token=PAD, model_max_length=context
+    )
+    tokenizer.chat_template = CHATML
+    return tokenizer
 
 
 def train_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:

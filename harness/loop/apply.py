@@ -10,6 +10,7 @@ from harness.blocks.base import Block
 from harness.blocks.prompts import load_pack
 from harness.config.model import Dataset, Model
 from harness.errors import UserError
+from harness.loop.capable import check_capable
 from harness.loop.clock import Timer
 from harness.loop.desk import Engines
 from harness.loop.inputs import DROPPED, ROWS
@@ -46,6 +47,8 @@ def apply(block: Block, data: Dataset, model: Model | None, seed: int, folder: P
         raise UserError(f"{block.name} asks a model: add --model PATH (or pocket/chat, pocket/base)")
     binding = binding_of(model) if model is not None else None
     models: dict[str, Binding] = {role: binding for role in roles.values() if binding is not None}
+    if binding is not None:
+        check_capable(block, {option: (role, binding) for option, role in roles.items()}, block.name)
     source = Stage(action="source", label="data", data=data, fingerprint={"data": "file"})
     packs = {"prompts": load_pack(binding.spec.prompt_pack).digest} if binding and roles else {}
     stage = Stage(
@@ -59,7 +62,7 @@ def apply(block: Block, data: Dataset, model: Model | None, seed: int, folder: P
         fingerprint=packs,
     )
     store = Store(Home(folder).prepare())
-    engines = Engines(store, threads)
+    engines = Engines(store, threads, home=Home.find())
     try:
         for one in (source, stage):
             keep, result = run(Job(one, store, engines, Timer(), lambda done, total: None, threads=threads))

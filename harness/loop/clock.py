@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 
@@ -35,3 +35,20 @@ class Timer:
         other = wall - sum(self._spent.values())
         cpu = time.process_time() - self._cpu
         return {"wall": round(wall, 4), "cpu": round(cpu, 4), **named, "other": round(other, 4)}
+
+
+ONCE = ("import", "open")
+"""Times that the first of several stages caused for all of them."""
+
+
+def shared(report: Mapping[str, float], weights: Sequence[float]) -> list[dict[str, float]]:
+    """A report of several stages' common work, divided by their (positive) weights; the parts add up to the whole."""
+    once = {name: report[name] for name in ONCE if name in report}
+    divided = {name: seconds for name, seconds in report.items() if name not in once}
+    divided["wall"] -= sum(once.values())
+    parts = [
+        {name: round(seconds * weight / sum(weights), 4) for name, seconds in divided.items()} for weight in weights
+    ]
+    parts[0]["wall"] = round(parts[0]["wall"] + sum(once.values()), 4)
+    parts[0] |= once
+    return parts

@@ -11,6 +11,7 @@ from harness.engines.base import Engine, ModelSpec
 from harness.errors import UserError
 from harness.loop.stage import Binding, Stage
 from harness.store.artifacts import Store
+from harness.store.home import Home
 
 if TYPE_CHECKING:
     from harness.loop.clock import Timer
@@ -28,20 +29,28 @@ def located(store: Store, binding: Binding) -> ModelSpec:
 class Engines:
     """Open engines, the most recently used last; only `keep` stay open, because each holds a model's memory."""
 
-    def __init__(self, store: Store, threads: int, keep: int = 2) -> None:
+    def __init__(self, store: Store, threads: int, keep: int = 2, home: Home | None = None) -> None:
+        """`home` is where replies of served models are kept (by default the store's)."""
         self._store, self._threads, self._keep = store, threads, keep
+        self._home = home or store.home
         self._open: OrderedDict[str, Engine] = OrderedDict()
         self._chats: dict[str, Any] = {}
+        self.opened = 0
+        """Models loaded so far; a served one costs nothing to open."""
 
     def get(self, binding: Binding, timer: Timer) -> Engine:
         """The open engine of a model, opened now where it is not."""
         spec = located(self._store, binding)
-        name = f"{spec.engine}:{spec.revision}:{spec.dtype}:{spec.path}"
+        # Two roles may ask one served model with other limits or prices: then they are two engines.
+        settings = str(sorted(spec.options.items(), key=str)) if spec.engine == "openai" else ""
+        name = f"{spec.engine}:{spec.revision}:{spec.dtype}:{spec.path}:{settings}"
         if name in self._open:
             self._open.move_to_end(name)
             return self._open[name]
         while len(self._open) >= self._keep:
             self._open.popitem(last=False)[1].close()
+        if spec.engine == "openai":
+            return self._served(name, spec, timer)
         with timer("import"):
             from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401 - the slow part of opening
 
@@ -49,13 +58,23 @@ class Engines:
 
         with timer("open"):
             self._open[name] = open_engine(spec, threads=self._threads)
+        self.opened += 1
+        return self._open[name]
+
+    def _served(self, name: str, spec: ModelSpec, timer: Timer) -> Engine:
+        with timer("import"):
+            from harness.engines import open_engine
+        self._open[name] = open_engine(spec, home=self._home)
         return self._open[name]
 
     def chat(self, binding: Binding, timer: Timer) -> Any:
         """The chat format of a model, without opening its weights."""
         spec = located(self._store, binding)
         if spec.path is None:
-            raise UserError(f"model {spec.name!r} has no folder, so its chat template is not known here")
+            raise UserError(
+                f"the model {spec.name} has no folder, so its tokenizer is not known here: bind a model folder to the "
+                "role of what needs token ids"
+            )
         if str(spec.path) not in self._chats:
             with timer("import"):
                 from transformers import AutoTokenizer  # noqa: F401 - the slow part of opening

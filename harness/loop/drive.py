@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.blocks.kinds import Ask, Context, Embed, Reply, Request, Score, Tolerant
-from harness.engines.base import Engine, GenerateRequest, LogprobRequest, in_order
-from harness.errors import LoopbenchError, StageFailed, UserError
+from harness.engines.base import Engine, GenerateRequest, LogprobRequest, Unanswered, in_order
+from harness.errors import LimitReached, LoopbenchError, StageFailed, UserError
 from harness.records.hashing import seed_of
 
 
@@ -38,6 +38,15 @@ class Desk:
     context: Context
     timer: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
     cost: Counter[str] = field(default_factory=Counter)
+
+    def seed(self, row: str, draw: int) -> int:
+        """The seed of a row's draw where its ask fixes none."""
+        c = self.context
+        return seed_of(c.seed, c.block, c.iteration, row, draw)
+
+    def account(self, row: str) -> Counter[str]:
+        """Where a row's tokens are counted."""
+        return self.cost
 
     def replies(self, asks: Sequence[tuple[str, Request]]) -> list[Reply]:
         """Replies aligned with (row id, request) pairs; an exception in a place belongs to that row."""
@@ -67,27 +76,37 @@ class Desk:
             else:
                 fits.append(request)
         with self.timer("engine"):
-            done = in_order(fits, engine.generate(fits))  # type: ignore[attr-defined]
-        for request, reply in zip(fits, done, strict=True):
+            done = list(engine.generate(fits))  # type: ignore[attr-defined]
+        refused = {one.request_id: RowFailed(one.reason) for one in done if isinstance(one, Unanswered)}
+        answered = [request for request in fits if request.id not in refused]
+        given = [c for c in done if c.request_id not in refused]
+        for request, reply in zip(answered, in_order(answered, given), strict=True):
             replies[request.id] = reply
-            self.cost["generated_tokens"] += sum(len(c.token_ids) for c in reply)
-            self.cost["prompt_tokens"] += reply[0].prompt_tokens
+            account = self.account(asks[int(request.id)][0])
+            account["generated_tokens"] += sum(c.new_tokens for c in reply)
+            account["prompt_tokens"] += reply[0].prompt_tokens
+            if price := sum(c.usd for c in reply):
+                account["micro_usd"] += round(1e6 * price)
+        replies |= refused
         return [replies[str(index)] for index in range(len(asks))]
 
     def _request(self, engine: Engine, name: str, row: str, ask: Ask) -> GenerateRequest:
-        c = self.context
-        seed = ask.fixed_seed if ask.fixed_seed is not None else seed_of(c.seed, c.block, c.iteration, row, ask.draw)
+        seed = ask.fixed_seed if ask.fixed_seed is not None else self.seed(row, ask.draw)
         prompt = _prompt(engine.chat, ask)
-        return GenerateRequest(id=name, prompt=prompt, sampling=ask.sampling, seed=seed, messages=ask.messages)
+        about: dict[str, Any] = {"sampling": ask.sampling, "messages": ask.messages, "fresh": ask.fresh}
+        return GenerateRequest(id=name, prompt=prompt, seed=seed, **about)
 
     def _score(self, role: str, asks: Sequence[tuple[str, Any]]) -> list[Reply]:
         engine = self.engine(role)
         limit = getattr(engine, "context", None)
         requests = [LogprobRequest(id=str(i), ids=ask.ids, start=ask.start) for i, (_, ask) in enumerate(asks)]
-        fits = [r for r in requests if limit is None or len(r.ids) <= limit]
+        fits = [
+            r for r in requests if limit is None or len(r.ids) <= limit + 1
+        ]  # the last id is never read, only scored
         with self.timer("engine"):
             by_id = {result.request_id: result for result in engine.logprobs(fits)}  # type: ignore[attr-defined]
-        self.cost["scored_tokens"] += sum(len(r.ids) for r in fits)
+        for request in fits:
+            self.account(asks[int(request.id)][0])["scored_tokens"] += len(request.ids)
         return [by_id.get(r.id) or _too_long(len(r.ids), limit) for r in requests]
 
     def _embed(self, role: str, asks: Sequence[tuple[str, Any]]) -> list[Reply]:
@@ -96,6 +115,15 @@ class Desk:
 
 
 def _prompt(chat: Any, ask: Ask) -> tuple[int, ...]:
+    if ask.ids is not None and chat is not None:
+        return ask.ids
+    if chat is None:  # a served model, which renders by itself
+        if ask.speaker == "user" or not ask.messages:
+            raise UserError(
+                f"the model bound to {ask.model!r} is a served one: it answers conversations, and cannot continue raw "
+                "text or write a user's turn. Bind a model folder to this role"
+            )
+        return ()
     if ask.text is not None:
         ids: tuple[int, ...] = chat.encode(ask.text, special=True)
         return ids
@@ -129,7 +157,7 @@ def drive(
             waiting[row] = step()
         except StopIteration as stop:
             results[row] = stop.value
-        except (UserError, StageFailed):
+        except (UserError, StageFailed, LimitReached):
             raise
         except Exception as error:  # the row border: recorded as this row's reason, its siblings carry on
             if not tolerate:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 
 from harness.loop import worker
 from harness.loop.devices import visible_devices
+from harness.loop.order import model_of
 from harness.loop.stage import Stage
 from harness.store.home import Home
 
@@ -37,12 +39,12 @@ class Executor(Protocol):
         """The model that is open in a place, so that stages on one model can follow each other."""
         ...
 
-    def submit(self, place: int, stage: Stage) -> int:
-        """Starts a stage in a free place; returns the id of the process that works on it."""
+    def submit(self, place: int, stages: Sequence[Stage]) -> int:
+        """Starts a stage, or `answer` stages of one model together, in a free place; returns the process id there."""
         ...
 
     def events(self, timeout: float) -> Iterator[Message]:
-        """Messages that arrived, as in `harness.loop.worker`; a worker that died says `("died", key, exit code)`."""
+        """Messages that arrived, as in `harness.loop.worker`; of a dead worker `("died", key, exit code)` per stage."""
         ...
 
     def close(self, kill: bool = False) -> None: ...
@@ -53,7 +55,8 @@ class _Place:
     number: int
     process: SpawnProcess
     connection: Connection
-    stage: Stage | None = None
+    keys: set[str] = field(default_factory=set)
+    """Of the stages that it was given and that are not over."""
     model: str | None = None
 
 
@@ -64,6 +67,8 @@ class LocalExecutor:
     home: Home
     workers: int
     threads: int = 1
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Names this run of an experiment."""
     _places: dict[int, _Place] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,16 +76,16 @@ class LocalExecutor:
             self._places[number] = self._start(number)
 
     def free(self) -> list[int]:
-        return [n for n, place in self._places.items() if place.stage is None]
+        return [n for n, place in self._places.items() if not place.keys]
 
     def last_model(self, place: int) -> str | None:
         return self._places[place].model
 
-    def submit(self, place: int, stage: Stage) -> int:
+    def submit(self, place: int, stages: Sequence[Stage]) -> int:
         at = self._places[place]
-        at.stage, at.model = stage, model_of(stage)
+        at.keys, at.model = {stage.key for stage in stages}, model_of(stages[0])
         with suppress(BrokenPipeError, ConnectionResetError):  # it died while idle: `events` reports it
-            at.connection.send(stage)
+            at.connection.send(list(stages))
         return at.process.pid or 0
 
     def events(self, timeout: float) -> Iterator[Message]:
@@ -93,7 +98,7 @@ class LocalExecutor:
                 yield from self._died(place)
                 continue
             if message[0] in ("done", "failed"):
-                place.stage = None
+                place.keys.discard(message[1])
             yield message
 
     def close(self, kill: bool = False) -> None:
@@ -115,7 +120,7 @@ class LocalExecutor:
         os.environ.setdefault("PYTHONWARNINGS", _KILLED_QUIETLY)
         ours, theirs = context.Pipe()
         devices = visible_devices()
-        setup = worker.Setup(self.home, self.threads, devices[number % len(devices)] if devices else None)
+        setup = worker.Setup(self.home, self.threads, devices[number % len(devices)] if devices else None, run=self.run)
         process = context.Process(
             target=worker.main, args=(theirs, setup, os.getpid()), name=f"loopbench-worker-{number}"
         )
@@ -125,15 +130,7 @@ class LocalExecutor:
 
     def _died(self, place: _Place) -> Iterator[Message]:
         place.process.join()
-        stage, code = place.stage, place.process.exitcode
         place.connection.close()
         self._places[place.number] = self._start(place.number)
-        if stage is not None:
-            yield ("died", stage.key, code)
-
-
-def model_of(stage: Stage) -> str | None:
-    """The model that a stage opens, for keeping stages on one model together."""
-    for binding in stage.models.values():
-        return binding.stage or binding.spec.revision
-    return None
+        for key in sorted(place.keys):
+            yield ("died", key, place.process.exitcode)

@@ -13,8 +13,9 @@ from typing import Any
 
 from harness.blocks.prompts import load_pack
 from harness.config.model import SuiteRef
-from harness.loop.plan import Cell, Plan, Turn, judge_of
+from harness.loop.plan import Plan, judge_of
 from harness.loop.stage import Stage
+from harness.records.templates import template_hash
 from harness.store.artifacts import Store
 
 
@@ -27,11 +28,19 @@ def grid_document(plan: Plan) -> dict[str, Any]:
         "resolved": e.resolved,
         "suites": {suite.name: _suite(plan, suite) for suite in e.suites},
         "baseline": e.baseline,
+        "leaks": e.leaks.model_dump(mode="json"),
         "gate": e.gate.model_dump(mode="json") if e.gate else None,
-        "cells": [_cell(cell) | {"variation": dict(e.recipe(cell.recipe).variation)} for cell in plan.cells],
-        "untuned": {student: _turn(turn) for student, turn in plan.untuned.items()},
+        "cells": [cell.to_json() | {"variation": dict(e.recipe(cell.recipe).variation)} for cell in plan.cells],
+        "untuned": {student: turn.to_json() for student, turn in plan.untuned.items()},
         "stages": {key: _stage(stage) for key, stage in plan.stages.items()},
+        "templates": {student: _template(plan, student) for student in e.students},
     }
+
+
+def _template(plan: Plan, student: str) -> str | None:
+    """The hash of a student's chat template; None for one that a server renders or that is built from nothing."""
+    path = plan.experiment.models[student].path
+    return template_hash(Path(path)) if path is not None else None
 
 
 def _suite(plan: Plan, suite: SuiteRef) -> dict[str, Any]:
@@ -40,6 +49,7 @@ def _suite(plan: Plan, suite: SuiteRef) -> dict[str, Any]:
     return {
         "block": suite.block_name,
         "version": suite.block.version,
+        "scorer": suite.block.scorer,
         "options": suite.block.identity_options(),
         "items": {split: suite.block.fingerprint(split) for split in suite.block.splits()},
         "label": judge.label if judge is not None else "",
@@ -71,21 +81,6 @@ def _judge(plan: Plan, suite: SuiteRef) -> dict[str, Any] | None:
         "engine": spec.engine,
         "prompts": load_pack(spec.prompt_pack).digest,
     }
-
-
-def _cell(cell: Cell) -> dict[str, Any]:
-    return {
-        "name": cell.name,
-        "recipe": cell.recipe,
-        "student": cell.student,
-        "seed": cell.seed,
-        "data_seed": cell.data_seed,
-        "iterations": [_turn(turn) for turn in cell.turns],
-    }
-
-
-def _turn(turn: Turn) -> dict[str, Any]:
-    return asdict(turn) | {"stages": list(turn.stages), "train": list(turn.train)}
 
 
 def _stage(stage: Stage) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from harness.records.templates import adapter_base
 from harness.store.atomic import write_json
 from harness.store.home import Home
 
+SERVED = ("url", "model", "api_key_env", "prices", "concurrency", "deadline", "timeout", "length_field", "body")
+"""Settings of a served model that its engine needs."""
 BUILDER = 1
 """Raised when the same scratch options would build another model."""
 
@@ -38,7 +40,7 @@ class Roles:
             model = self._experiment.models.get(role)
             if model is None:
                 raise UserError(f"no model is bound to the role {role!r}: add `{role}: ...` under `models:`")
-            self._bound[role] = self._bind(role, model)
+            self._bound[role] = _counted(self._bind(role, model), self._experiment)
         return self._bound[role]
 
     def trained(self, stage: Stage, start: Binding, recipe: str) -> Binding:
@@ -64,6 +66,15 @@ class Roles:
         return binding_of(model)
 
 
+def _counted(binding: Binding, experiment: Experiment) -> Binding:
+    """The binding with what a served model must know of its experiment: whose money it spends, and up to where."""
+    if binding.spec.engine != "openai":
+        return binding
+    usd = experiment.limits.usd if experiment.limits is not None else None
+    options = dict(binding.spec.options) | {"experiment": experiment.name, "usd_limit": usd}
+    return replace(binding, spec=replace(binding.spec, options=options))
+
+
 def binding_of(model: Model) -> Binding:
     """The binding of a model that exists: a folder or a server."""
     spec = _spec(model, _revision(model))
@@ -74,7 +85,7 @@ def binding_of(model: Model) -> Binding:
 
 def _spec(model: Model, revision: str) -> ModelSpec:
     engine: EngineName = "transformers" if model.engine == "auto" else model.engine
-    served = {"url": model.url, "api_key_env": model.api_key_env, "model": model.model} if model.url else {}
+    served = {name: value for name, value in model.model_dump(include=set(SERVED)).items() if value is not None}
     return ModelSpec(
         name=model.written or model.name,
         engine=engine,
@@ -83,11 +94,14 @@ def _spec(model: Model, revision: str) -> ModelSpec:
         dtype=model.dtype,
         device=model.device,
         prompt_pack=model.prompts,
-        options=dict(model.options) | served,
+        options=dict(model.options) | (served if model.url else {}),
     )
 
 
 def _revision(model: Model) -> str:
+    if model.url is not None:
+        where = model.revision or model.url.rstrip("/")
+        return sha256({"served": where, "model": model.model, "body": model.body, "length": model.length_field})
     if model.path is None:
         return sha256([model.url, model.model, model.judge])
     return revision(Path(model.path))

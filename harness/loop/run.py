@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
-from harness.errors import EXIT_OK, EXIT_STAGE_FAILED, LoopbenchError
+from harness.errors import EXIT_OK, EXIT_STAGE_FAILED
+from harness.loop.capable import check_keys
 from harness.loop.devices import default_workers
-from harness.loop.executor import Executor, LocalExecutor, model_of
+from harness.loop.executor import Executor, LocalExecutor
 from harness.loop.grid import grid_document, link_runs
+from harness.loop.limits import Guard
+from harness.loop.order import children_of, model_of, ranks, together
 from harness.loop.plan import Plan
+from harness.loop.signals import Interrupted, signals
 from harness.loop.stage import Stage
 from harness.loop.worker import source_hash
 from harness.store.artifacts import Store
@@ -34,35 +35,38 @@ TRIES = 3
 """A stage whose worker died or that met a transient failure is tried this often."""
 BACK_OFF = 2.0
 """Seconds of the first wait after a transient failure, doubled each time."""
-WEIGHT = {"finetune": 10.0, "synthesize": 6.0, "score": 3.0, "answer": 3.0, "grade": 0.5}
-"""Rough relative cost of actions, used only to start long chains first."""
+_TOLD = ("rows", "dropped", "timing", "cost", "opened", "together")
+"""What a `stage_finished` event says of the manifest; `together`: how many stages were one stream."""
 
 Listener = Callable[[str, Stage | None, Mapping[str, Any]], None]
 
 
-class Interrupted(LoopbenchError):
-    """A signal ended the run; finished work is kept."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(
-            f"interrupted by {signal.Signals(number).name}; finished work is kept, the same command goes on"
-        )
-        self.exit_code = 128 + number
-
-
 @dataclass
 class Outcome:
-    """What became of a run. `failed` maps stage keys to messages; `blocked` are their descendants."""
+    """What became of a run.
+
+    `failed` maps stage keys to messages, `held` those that `limits:` did not let start; `blocked` are the descendants
+    of both.
+    """
 
     done: list[str] = field(default_factory=list)
     found: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
     blocked: list[str] = field(default_factory=list)
     wall: float = 0.0
 
     @property
     def exit_code(self) -> int:
-        return EXIT_STAGE_FAILED if self.failed else EXIT_OK
+        return EXIT_STAGE_FAILED if self.failed or self.held else EXIT_OK
+
+    @property
+    def waiting_for_limits(self) -> str | None:
+        """Why stages were held, how many wait for it, and what to do; None where no limit was met."""
+        if not self.held:
+            return None
+        latest = {why.split(" ", 1)[0]: why for why in self.held.values()}  # sums grow: one sentence per limit
+        return f"{len(self.held) + len(self.blocked)} stages wait: " + " ".join(latest.values())
 
 
 def run(
@@ -75,6 +79,9 @@ def run(
 ) -> Outcome:
     """Runs what is not done yet.
 
+    Where `limits:` of the experiment are used up, no further stage is started (see `harness.loop.limits`): those that
+    run are finished, the others are `held` in the outcome.
+
     Raises:
         Held: another process runs this experiment.
         Interrupted: SIGINT or SIGTERM arrived; workers are gone, finished work is kept.
@@ -83,7 +90,7 @@ def run(
     name = plan.experiment.name
     with lease(home.locks, f"experiment-{name}".replace("/", "-"), f"experiment {name}"):
         write_grid(plan, home)
-        with Journal(home.journal_file(name)) as journal, _signals():
+        with Journal(home.journal_file(name)) as journal, signals():
             return _Run(plan, home, journal, listener, executor, workers or default_workers()).run()
 
 
@@ -104,17 +111,19 @@ class _Run:
         self.plan, self.home, self.journal, self.listener = plan, home, journal, listener
         self.store = Store(home)
         self.executor_type, self.workers = executor, workers
+        self.guard = Guard.of(plan, home)
         self.outcome = Outcome()
         self.state: dict[str, str] = {}
         self.tries: dict[str, int] = {}
         self.not_before: dict[str, float] = {}
-        self.children = _children(plan.stages)
-        self.rank = _rank(plan.stages, self.children)
+        self.children = children_of(plan.stages)
+        self.rank = ranks(plan.stages, self.children)
 
     def run(self) -> Outcome:
         start = time.monotonic()
         self._survey()
         waiting = [key for key, state in self.state.items() if state == "waiting"]
+        check_keys(self.plan.stages[key] for key in waiting)
         self.journal.write(
             "grid_started", plan_key=self.plan.key, stages=len(self.state), waiting=len(waiting), pid=os.getpid()
         )
@@ -135,6 +144,7 @@ class _Run:
             wall=self.outcome.wall,
             done=len(self.outcome.done),
             failed=len(self.outcome.failed),
+            held=len(self.outcome.held),
         )
         return self.outcome
 
@@ -186,6 +196,7 @@ class _Run:
     def _submit(self, executor: Executor) -> None:
         for place in executor.free():
             ready = [key for key, state in self.state.items() if state == "waiting" and self._ready(key)]
+            ready = [key for key in ready if not self._stopped(self.plan.stages[key])]
             if not ready:
                 return
             open_model = executor.last_model(place)
@@ -193,13 +204,24 @@ class _Run:
                 ready,
                 key=lambda k: (open_model is not None and model_of(self.plan.stages[k]) == open_model, self.rank[k]),
             )
-            stage = self.plan.stages[best]
-            self.state[best] = "running"
-            self.tries[best] = self.tries.get(best, 0) + 1
-            pid = executor.submit(place, stage)
-            about = {"key": best, "kind": stage.kind, "label": stage.label, "attempt": self.tries[best]}
-            self.journal.write("stage_started", **about, **_about(stage), pid=pid)
-            self.listener("started", stage, {})
+            chosen = [self.plan.stages[key] for key in together(best, ready, self.plan.stages)]
+            pid = executor.submit(place, chosen)
+            for stage in chosen:
+                self._started(stage, pid)
+
+    def _started(self, stage: Stage, pid: int) -> None:
+        self.state[stage.key] = "running"
+        self.tries[stage.key] = self.tries.get(stage.key, 0) + 1
+        about = {"key": stage.key, "kind": stage.kind, "label": stage.label, "attempt": self.tries[stage.key]}
+        self.journal.write("stage_started", **about, **_about(stage), pid=pid)
+        self.listener("started", stage, {})
+
+    def _stopped(self, stage: Stage) -> bool:
+        """True where `limits:` do not let a ready stage start; it is held then, and its descendants with it."""
+        why = self.guard.refusal(stage)
+        if why is not None:
+            self._held(stage, why)
+        return why is not None
 
     def _ready(self, key: str) -> bool:
         if self.not_before.get(key, 0.0) > time.monotonic():
@@ -209,6 +231,8 @@ class _Run:
     def _handle(self, message: tuple[Any, ...]) -> None:
         event, key, *rest = message
         stage = self.plan.stages[key]
+        if self.state.get(key) != "running":  # told already: a worker that failed after it was done with some
+            return
         if event == "progress":
             self.listener("progress", stage, {"done": rest[0], "total": rest[1]})
         elif event == "done":
@@ -217,13 +241,15 @@ class _Run:
             self._again(stage, f"its worker process died (exit code {rest[0]})", "")
         elif rest[0] == "transient":
             self._again(stage, rest[1], rest[2])
+        elif rest[0] == "limit":
+            self._held(stage, rest[1])
         else:
             self._failed(stage, rest[1], rest[0], rest[2])
 
     def _done(self, stage: Stage, manifest: Mapping[str, Any]) -> None:
         self.state[stage.key] = "done"
         self.outcome.done.append(stage.key)
-        data = {name: manifest.get(name) for name in ("rows", "dropped", "timing", "cost")}
+        data = {name: manifest.get(name) for name in _TOLD}
         self.journal.write("stage_finished", key=stage.key, kind=stage.kind, label=stage.label, **_about(stage), **data)
         self.listener("done", stage, data)
 
@@ -244,6 +270,16 @@ class _Run:
             "stage_failed", key=stage.key, kind=stage.kind, label=stage.label, family=family, why=why, traceback=trace
         )
         self.listener("failed", stage, {"why": why, "family": family, "traceback": trace})
+        self._block_below(stage)
+
+    def _held(self, stage: Stage, why: str) -> None:
+        self.state[stage.key] = "held"
+        self.outcome.held[stage.key] = why
+        self.journal.write("stage_held", key=stage.key, kind=stage.kind, label=stage.label, why=why)
+        self.listener("held", stage, {"why": why})
+        self._block_below(stage)
+
+    def _block_below(self, stage: Stage) -> None:
         below = list(self.children[stage.key])
         while below:
             key = below.pop()
@@ -254,39 +290,3 @@ class _Run:
 
 def _about(stage: Stage) -> dict[str, Any]:
     return {"action": stage.action, "block": stage.name}
-
-
-def _children(stages: Mapping[str, Stage]) -> dict[str, list[str]]:
-    children: dict[str, list[str]] = {key: [] for key in stages}
-    for key, stage in stages.items():
-        for parent in stage.parents:
-            children[parent].append(key)
-    return children
-
-
-def _rank(stages: Mapping[str, Stage], children: Mapping[str, list[str]]) -> dict[str, float]:
-    """Length of the longest chain of work that starts with a stage; parents come before children in `stages`."""
-    rank: dict[str, float] = {}
-    for key in reversed(list(stages)):
-        rank[key] = WEIGHT.get(stages[key].action, 1.0) + max((rank[child] for child in children[key]), default=0.0)
-    return rank
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Turns the first SIGINT or SIGTERM into `Interrupted`; the second ends the process at once."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, lambda n, f: os._exit(128 + n))
-        raise Interrupted(number)
-
-    try:
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread (a notebook, a test): signals stay with their owner
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -30,7 +30,7 @@ def resumable_map(
     """
     total = len(items)
     for index, start in enumerate(range(0, total, size)):
-        shard, path = items[start : start + size], folder / f"{index:05d}.json"
+        shard, path = items[start : start + size], folder / f"{size}-{index:05d}.json"
         if path.exists():
             result: dict[str, Any] = json.loads(path.read_text())
         else:

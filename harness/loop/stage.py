@@ -17,7 +17,9 @@ from harness.records.hashing import sha256
 from harness.records.templates import RENDERING
 from harness.store.artifacts import ArtifactKind
 
-Action = Literal["source", "scratch", "synthesize", "score", "select", "pair", "finetune", "answer", "grade"]
+Action = Literal[
+    "source", "scratch", "synthesize", "score", "select", "pair", "leaks", "clean", "finetune", "answer", "grade"
+]
 
 PRODUCES: dict[Action, ArtifactKind] = {
     "source": "data",
@@ -26,6 +28,8 @@ PRODUCES: dict[Action, ArtifactKind] = {
     "score": "rows",
     "select": "rows",
     "pair": "rows",
+    "leaks": "leaks",
+    "clean": "rows",
     "finetune": "model",
     "answer": "answers",
     "grade": "grades",
@@ -80,6 +84,8 @@ class Stage:
     judge: Block | None = None
     answers: str | None = None
     """For a grade: the key of its answers."""
+    leaks: str | None = None
+    """For a clean: the key of the check whose rows it leaves out."""
     feedback: tuple[str, ...] = ()
     """Keys of the dev grades that this stage may read."""
     iteration: int | None = None
@@ -112,23 +118,32 @@ class Stage:
     def identity(self) -> dict[str, Any]:
         """All that decides the output, as plain JSON values."""
         block = self.block
-        return {
-            "action": self.action,
-            "block": block.name if block else None,
-            "version": block.version if block else None,
-            "options": self.options(),
-            "inputs": [i.identity() for i in self.inputs],
-            "models": {option: self.models[role].identity() for option, role in sorted(self.roles.items())},
-            "judge": None
-            if self.judge is None
-            else [self.judge.name, self.judge.version, self.judge.identity_options()],
-            "answers": self.answers,
-            "feedback": list(self.feedback),
-            "iteration": self.iteration,
-            "seed": self.seed,
-            "split": self.split,
-            "fingerprint": dict(self.fingerprint),
-        }
+        return (
+            {
+                "action": self.action,
+                "block": block.name if block else None,
+                "version": block.version if block else None,
+                "options": self.options(),
+                "inputs": [i.identity() for i in self.inputs],
+                "models": {option: self.models[role].identity() for option, role in sorted(self.roles.items())},
+                "judge": None
+                if self.judge is None
+                else [self.judge.name, self.judge.version, self.judge.identity_options()],
+                "answers": self.answers,
+                "feedback": list(self.feedback),
+                "iteration": self.iteration,
+                "seed": self.seed,
+                "split": self.split,
+                "fingerprint": dict(self.fingerprint),
+            }
+            | ({"leaks": self.leaks} if self.leaks is not None else {})
+            | self._scorer()
+        )
+
+    def _scorer(self) -> dict[str, int]:
+        """The version of a suite's grading, for a grade: answers outlive it."""
+        version = int(getattr(self.block, "scorer", 1)) if self.action == "grade" else 1
+        return {"scorer": version} if version > 1 else {}
 
     def options(self) -> dict[str, Any]:
         """Identity options; for an answer, those that only matter to the grade are left out."""
@@ -144,5 +159,5 @@ class Stage:
     def parents(self) -> tuple[str, ...]:
         """Keys of all stages that must be done before this one."""
         models = [b.stage for b in self.models.values() if b.stage is not None]
-        answers = [self.answers] if self.answers else []
+        answers = [key for key in (self.answers, self.leaks) if key is not None]
         return tuple(dict.fromkeys([i.key for i in self.inputs] + models + answers + list(self.feedback)))

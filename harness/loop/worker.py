@@ -1,8 +1,8 @@
 """A worker process: imports torch once, keeps engines open between stages, and dies with its coordinator.
 
-Messages to a worker: a `Stage`, or None to end. Messages back: `("progress", key, done, total)`,
-`("done", key, manifest)`, `("failed", key, family, message, traceback)`. The worker commits
-the artifact; the coordinator only notes that it did.
+Messages to a worker: a list of stages (one, or several `answer` stages of one model, which it does as one stream), or
+None to end. Messages back, for each stage: `("progress", key, done, total)`, `("done", key, manifest)`,
+`("failed", key, family, message, traceback)`. The worker commits the artifact; the coordinator only notes that it did.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing.connection import Connection
 from typing import Any
 
-from harness.errors import LoopbenchError, Transient, UserError
-from harness.loop.clock import Timer
+from harness.errors import LimitReached, LoopbenchError, Transient, UserError
+from harness.loop.clock import Timer, shared
 from harness.loop.desk import Engines
 from harness.loop.stage import Stage
 from harness.store.artifacts import Store
@@ -42,6 +44,8 @@ class Setup:
     home: Home
     threads: int
     devices: str | None = None
+    run: str | None = None
+    """Names the run that the worker belongs to."""
 
 
 def main(connection: Connection, setup: Setup, parent: int) -> None:
@@ -51,8 +55,8 @@ def main(connection: Connection, setup: Setup, parent: int) -> None:
     store = Store(setup.home)
     engines = Engines(store, setup.threads)
     try:
-        while (stage := connection.recv()) is not None:
-            _one(connection, stage, store, engines, setup)
+        while (stages := connection.recv()) is not None:
+            _together(connection, stages, store, engines, setup)
     except EOFError:  # the coordinator is gone
         pass
     finally:
@@ -84,19 +88,47 @@ def _environment(setup: Setup) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = setup.devices
 
 
-def _one(connection: Connection, stage: Stage, store: Store, engines: Engines, setup: Setup) -> None:
-    key = stage.key
+def _together(connection: Connection, stages: Sequence[Stage], store: Store, engines: Engines, setup: Setup) -> None:
+    """Works on stages that were sent together, under the lease of each; what is done already is only reported."""
     try:
-        with lease(setup.home.locks, key, f"stage {stage.label}", timeout=24 * 3600):
-            manifest = (
-                store.manifest(stage.kind, key)
-                if store.done(stage.kind, key) or store.recover(stage.kind, key)
-                else _work(connection, stage, store, engines, setup)
-            )
-        connection.send(("done", key, manifest))
+        with ExitStack() as leases:
+            for stage in sorted(stages, key=lambda s: s.key):  # always in one order, or two workers could block
+                leases.enter_context(lease(setup.home.locks, stage.key, f"stage {stage.label}", timeout=24 * 3600))
+            left = [stage for stage in stages if not store.done(stage.kind, stage.key)]
+            if all(store.prepared(stage.kind, stage.key) for stage in left):
+                for stage in left:
+                    store.recover(stage.kind, stage.key)
+                left = []
+            for stage in stages:
+                if stage not in left:
+                    connection.send(("done", stage.key, store.manifest(stage.kind, stage.key)))
+            for part in _attempt(connection, left, store, engines, setup):
+                _attempt(connection, part, store, engines, setup)
+    except Exception as error:  # noqa: BLE001 - a lease that could not be had
+        for stage in stages:
+            _tell(connection, stage, error)
+
+
+def _attempt(
+    connection: Connection, stages: Sequence[Stage], store: Store, engines: Engines, setup: Setup
+) -> list[Sequence[Stage]]:
+    """Does the stages as one; where that fails, returns them one by one, so that each fails or not for itself."""
+    if not stages:
+        return []
+    try:
+        for stage, manifest in zip(stages, _work(connection, stages, store, engines, setup), strict=True):
+            connection.send(("done", stage.key, manifest))
     except Exception as error:  # noqa: BLE001 - the stage border: recorded with its family
-        family, text = _family(error)
-        connection.send(("failed", key, family, text, traceback.format_exc()))
+        if len(stages) > 1 and not isinstance(error, Transient | LimitReached):
+            return [(stage,) for stage in stages]
+        for stage in stages:
+            _tell(connection, stage, error)
+    return []
+
+
+def _tell(connection: Connection, stage: Stage, error: Exception) -> None:
+    family, text = _family(error)
+    connection.send(("failed", stage.key, family, text, traceback.format_exc()))
 
 
 def _family(error: Exception) -> tuple[str, str]:
@@ -105,29 +137,48 @@ def _family(error: Exception) -> tuple[str, str]:
         where = error.filename or "the store"
         advice = "free or unlock the disk, then run the same command again"
         return "user", f"{where} could not be written ({error.strerror}): {advice}"
-    for family, kind in (("transient", Transient), ("user", UserError), ("stage", LoopbenchError)):
+    families = {"limit": LimitReached, "transient": Transient, "user": UserError, "stage": LoopbenchError}
+    for family, kind in families.items():
         if isinstance(error, kind):
             return family, str(error)
     return "bug", f"{error}" or type(error).__name__
 
 
-def _work(connection: Connection, stage: Stage, store: Store, engines: Engines, setup: Setup) -> dict[str, Any]:
-    from harness.loop.work import Job, run
+def _work(
+    connection: Connection, stages: Sequence[Stage], store: Store, engines: Engines, setup: Setup
+) -> list[dict[str, Any]]:
+    """Does the stages and commits them; returns their manifests, aligned."""
+    from harness.loop.work import Job, run, run_together
 
-    timer = Timer()
-    if stage.models or stage.action == "scratch":
+    timer, opened = Timer(), engines.opened
+    if any(stage.action == "scratch" or _loads(stage) for stage in stages):
         with timer("import"):
             import torch
 
             torch.set_num_threads(setup.threads)
+    jobs = [
+        Job(stage, store, engines, timer, _progress(connection, stage), threads=setup.threads, run=setup.run)
+        for stage in stages
+    ]
+    reports = [run(jobs[0])] if len(jobs) == 1 else run_together(jobs)
+    timings = shared(timer.report(), [1 + job.cost["generated_tokens"] + job.cost["scored_tokens"] for job in jobs])
+    found = []
+    for number, (stage, (keep, result), timing) in enumerate(zip(stages, reports, timings, strict=True)):
+        opens = 0 if number else engines.opened - opened
+        about = {"timing": timing, "opened": opens, "together": len(stages)}
+        found.append((stage, store.prepare(stage.kind, stage.key, keep, _about(stage) | result | about)))
+    for stage, _ in found:  # the renames come last, when all is there: a kill between them leaves nothing to redo
+        store.recover(stage.kind, stage.key)
+    return [manifest for _, manifest in found]
 
-    def progress(done: int, total: int) -> None:
-        connection.send(("progress", stage.key, done, total))
 
-    job = Job(stage, store, engines, timer, progress, threads=setup.threads)
-    keep, result = run(job)
-    manifest = _about(stage) | result | {"timing": timer.report()}
-    return store.commit(stage.kind, stage.key, keep, manifest)
+def _loads(stage: Stage) -> bool:
+    """Whether a model is loaded here: a served one runs elsewhere."""
+    return any(binding.spec.engine != "openai" for binding in stage.models.values())
+
+
+def _progress(connection: Connection, stage: Stage) -> Callable[[int, int], None]:
+    return lambda done, total: connection.send(("progress", stage.key, done, total))
 
 
 def _about(stage: Stage) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from harness.records.hashing import file_sha256
 from harness.store.atomic import sync_folder, write_json
 from harness.store.home import Home
 
-ArtifactKind = Literal["data", "rows", "model", "answers", "grades"]
+ArtifactKind = Literal["data", "rows", "model", "answers", "grades", "leaks"]
 MANIFEST = "manifest.json"
 
 
@@ -59,6 +59,12 @@ class Store:
 
     def commit(self, kind: ArtifactKind, key: str, keep: tuple[str, ...], manifest: dict[str, Any]) -> dict[str, Any]:
         """Finishes a stage: keeps the files and folders named in `keep`, hashes them, writes the manifest, renames."""
+        manifest = self.prepare(kind, key, keep, manifest)
+        self._finish(kind, key, manifest)
+        return manifest
+
+    def prepare(self, kind: ArtifactKind, key: str, keep: tuple[str, ...], manifest: dict[str, Any]) -> dict[str, Any]:
+        """The first half of `commit`: all but the rename, which `recover` makes up for. The work folder stays."""
         work = self.work(kind, key)
         kept = [f for name in keep for f in (work / name, *(work / name).rglob("*")) if f.is_file()]
         files = {str(f.relative_to(work)): file_sha256(f) for f in sorted(kept)}
@@ -66,14 +72,17 @@ class Store:
             _flush(work / file)
         manifest = manifest | {"key": key, "kind": kind, "files": files, "created": time.time()}
         write_json(work / MANIFEST, manifest)
-        self._finish(kind, key, manifest)
         return manifest
+
+    def prepared(self, kind: ArtifactKind, key: str) -> bool:
+        """True where only the rename is missing."""
+        return (self.home.store / kind / f"{key}.work" / MANIFEST).exists()
 
     def recover(self, kind: ArtifactKind, key: str) -> bool:
         """Finishes a stage that was killed between its manifest and the rename; False where there is none."""
-        path = self.home.store / kind / f"{key}.work" / MANIFEST
-        if not path.exists():
+        if not self.prepared(kind, key):
             return False
+        path = self.home.store / kind / f"{key}.work" / MANIFEST
         self._finish(kind, key, json.loads(path.read_text()))
         return True
 

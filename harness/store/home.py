@@ -54,9 +54,18 @@ class Home:
     def locks(self) -> Path:
         return self.path / "locks"
 
+    @property
+    def replies(self) -> Path:
+        """What served models answered, by the hash of the call."""
+        return self.path / "replies"
+
     def grid_file(self, experiment: str) -> Path:
         """What the last run of an experiment planned: cells, stages, suites."""
         return self.runs / experiment / "grid.json"
 
     def journal_file(self, experiment: str) -> Path:
         return self.journal / f"{experiment}.jsonl"
+
+    def spent_file(self, experiment: str) -> Path:
+        """What served models cost an experiment (see `harness.store.spent`)."""
+        return self.path / "spent" / f"{experiment}.jsonl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -181,6 +182,10 @@ def test_top_logprobs_are_the_models_own(engine: TransformersEngine, requests: R
             assert list(likely) == tokens.tolist()
             assert list(likely.values()) == pytest.approx(values.tolist(), abs=1e-4)
             ids.append(token)
+        for likely, by_text in zip(completion.top_logprobs, completion.top_texts, strict=True):
+            best = engine.chat.tokenizer.decode([next(iter(likely))])
+            assert next(iter(by_text)).strip() == best.strip()
+            assert sum(map(math.exp, by_text.values())) == pytest.approx(sum(map(math.exp, likely.values())))
 
 
 def test_a_row_that_reaches_the_context_ends_by_length(engine: TransformersEngine) -> None:

@@ -35,7 +35,7 @@ def test_an_open_engine_offers_what_was_promised(engine: TransformersEngine, tin
     assert isinstance(engine, Generates)
     assert isinstance(engine, Scores)
     assert isinstance(engine, Embeds)
-    assert capabilities(spec(tiny)) == {"generate", "logprobs", "embed"}
+    assert capabilities(spec(tiny)) == {"generate", "continue", "logprobs", "embed", "weights"}
     assert capabilities(spec(None, engine="oracle")) == frozenset()
     assert capabilities(spec(tiny, engine="vllm")) == frozenset()
 
@@ -44,8 +44,8 @@ def test_an_open_engine_offers_what_was_promised(engine: TransformersEngine, tin
     ("changes", "message"),
     [
         ({"engine": "oracle"}, "student is the oracle, which is no language model"),
-        ({"engine": "vllm"}, "'vllm', which is not built into this version; built in: transformers"),
-        ({"engine": "openai"}, "'openai', which is not built into this version"),
+        ({"engine": "vllm"}, "'vllm', which is not built into this version; built in: transformers, openai"),
+        ({"engine": "openai"}, "the served model student needs `url:`, the server's URL"),
         ({"path": None}, "student names no folder"),
         ({"path": Path("nowhere")}, "should be in nowhere, but there is no config.json"),
         ({"device": "quantum"}, "device 'quantum' is unknown"),

@@ -93,11 +93,41 @@ def test_the_vocabulary_is_computed_at_scored_positions_only(opener: Opener, mon
     assert sum(seen) == 8 * 5
 
 
+def test_the_last_id_may_stand_beyond_the_context(engine: TransformersEngine) -> None:
+    ids = tuple(20 + at % 200 for at in range(129))
+    (long,) = engine.logprobs([LogprobRequest(id="x", ids=ids, start=100)])
+    (short,) = engine.logprobs([LogprobRequest(id="x", ids=ids[:-1], start=100)])
+    np.testing.assert_allclose(long.values[:-1], short.values, atol=1e-5)
+
+
+def test_requests_that_differ_in_their_last_id_are_read_once(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = opener()
+    forward = engine._forward
+    assert forward is not None
+    read: list[int] = []
+    hidden = type(forward).hidden
+
+    def counting(self: Forward, ids: Any, *rest: Any) -> Any:
+        read.append(len(ids))
+        return hidden(self, ids, *rest)
+
+    monkeypatch.setattr(type(forward), "hidden", counting)
+    head = tuple(range(20, 60))
+    requests = [LogprobRequest(id=str(last), ids=(*head, last), start=40) for last in (61, 62, 63, 64)]
+    requests.append(LogprobRequest(id="more", ids=(*head, 61), start=30))
+    done = {result.request_id: result for result in engine.logprobs(requests)}
+    assert read == [1]
+    for request in requests:
+        values, greedy = plain(engine, request)
+        np.testing.assert_allclose(done[request.id].values, values, atol=1e-4)
+        np.testing.assert_array_equal(done[request.id].greedy, greedy)
+
+
 def test_requests_that_cannot_be_scored_are_named(engine: TransformersEngine) -> None:
     good = LogprobRequest(id="good", ids=(20, 21), start=1)
-    long = LogprobRequest(id="long", ids=(20,) * 129, start=1)
+    long = LogprobRequest(id="long", ids=(20,) * 130, start=1)
     beyond = LogprobRequest(id="beyond", ids=(20, 21), start=3)
-    with pytest.raises(Unservable, match=r"long: it has 129 tokens and the model's context is 128.*beyond.*position 3"):
+    with pytest.raises(Unservable, match=r"long: it has 130 tokens and the model's context is 128.*beyond.*position 3"):
         list(engine.logprobs([good, long, beyond]))
 
 

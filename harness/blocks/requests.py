@@ -1,0 +1,61 @@
+"""What a block may ask of a model, and what it gets back."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from harness.engines.base import Sampling
+from harness.records.example import Drop, Dropped, Example, Message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """Continue a conversation. Reply: a tuple of `sampling.n` completions.
+
+    `speaker` is whose turn is written: `user` samples from the model's own pre-query template (Magpie). With `text`
+    set, that raw text is continued instead of a rendered conversation; with `ids` set, those token ids are, and text or
+    messages say the same to servers that take no ids. `model` is a role, as in the block's options.
+    `draw` tells apart several asks of one item that would otherwise share their random numbers. `fixed_seed`, where
+    set, replaces the derived row seed (an evaluation answer's seed comes from suite and item alone).
+    """
+
+    model: str
+    messages: tuple[Message, ...] = ()
+    speaker: Literal["assistant", "user"] = "assistant"
+    text: str | None = None
+    ids: tuple[int, ...] | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    draw: int = 0
+    fixed_seed: int | None = None
+    fresh: bool = False
+    """Never answered from a cache of replies, nor kept in one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Log-probabilities of `ids[start:]`. Reply: `Logprobs`."""
+
+    model: str
+    ids: tuple[int, ...]
+    start: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed:
+    """The embedding of one sequence. Reply: float32 vector, shape (hidden,)."""
+
+    model: str
+    ids: tuple[int, ...]
+
+
+Request = Ask | Score | Embed
+Reply = Any  # tuple[Completion, ...] for Ask, Logprobs for Score, np.ndarray for Embed: aligned with the requests
+Asking = Generator[Sequence[Request], Sequence[Reply], Any]
+Made = Sequence[Example | Dropped] | Drop
+"""What became of one item."""
+
+
+class Tolerant(list[Request]):
+    """Requests of several rows in one yield: one that fails gets its exception as its reply; nothing is raised."""

@@ -1,0 +1,102 @@
+"""How a served model is reached and what it costs, read from the options of its spec."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.engines.base import ModelSpec
+from harness.errors import UserError
+
+CONCURRENCY = 32
+DEADLINE = 600.0
+TIMEOUT = 120.0
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Prices:
+    """US dollars per million tokens."""
+
+    prompt: float
+    completion: float
+
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """The price of one reply."""
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / MILLION
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """One served model. Only `identity` (from URL, name and extra fields) and `body` decide what it answers."""
+
+    name: str
+    """For messages."""
+    identity: str
+    url: str
+    model: str
+    api_key_env: str | None = None
+    prices: Prices | None = None
+    concurrency: int = CONCURRENCY
+    """Calls under way at once, of all processes that use one home together."""
+    deadline: float = DEADLINE
+    """Seconds that one request may take, all its tries and waits together."""
+    timeout: float = TIMEOUT
+    """Seconds that one try may take."""
+    length_field: str = "max_tokens"
+    """What the server calls the length limit (newer models of OpenAI: `max_completion_tokens`)."""
+    body: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of every request; null takes a field out."""
+    experiment: str = ""
+    """Whose ledger counts the money."""
+    usd_limit: float | None = None
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> Served:
+        """The settings in a spec.
+
+        Raises:
+            UserError: no URL, no model name, or an option that a served model does not have.
+        """
+        options = {name: value for name, value in spec.options.items() if value is not None}
+        known = {f.name for f in fields(cls)} - {"name", "identity"}
+        unknown = sorted(options.keys() - known)
+        if unknown:
+            raise UserError(
+                f"the served model {spec.name} has no option {unknown[0]!r}; it has {', '.join(sorted(known))}"
+            )
+        for name, what in (("url", "the server's URL"), ("model", "the name under which the server knows it")):
+            if not options.get(name):
+                raise UserError(f"the served model {spec.name} needs `{name}:`, {what}")
+        if isinstance(prices := options.get("prices"), Mapping):
+            options["prices"] = Prices(float(prices["prompt"]), float(prices["completion"]))
+        options["url"] = str(options["url"]).rstrip("/")
+        return cls(name=spec.name, identity=spec.revision, **options)
+
+    @property
+    def where(self) -> str:
+        """The model and its server, as messages name them."""
+        return f"{self.model} at {self.url}"
+
+    @property
+    def server(self) -> str:
+        """Host and port: who shares a limit of concurrency."""
+        return urlsplit(self.url).netloc
+
+    def key(self) -> str | None:
+        """The key from the environment; None for a server that wants none.
+
+        Raises:
+            UserError: `api_key_env` names a variable that is not set.
+        """
+        if self.api_key_env is None:
+            return None
+        if not (key := os.environ.get(self.api_key_env, "").strip()):
+            raise UserError(
+                f"the key for {self.where} is not there: export {self.api_key_env} (named by `api_key_env`), then run "
+                "the same command again"
+            )
+        return key

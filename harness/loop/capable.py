@@ -1,0 +1,49 @@
+"""Refuses, before anything runs, a block whose model cannot do what it asks, and a served model without its key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from harness.blocks.base import Block
+from harness.engines.base import Capability
+from harness.engines.open import capabilities, ready
+from harness.errors import UserError
+from harness.loop.stage import Binding, Stage
+
+_WHAT: Mapping[Capability, str] = {
+    "generate": "to answer conversations",
+    "continue": "for its tokenizer, to continue text by token ids",
+    "logprobs": "for the log-probabilities of given texts",
+    "embed": "for embeddings",
+    "weights": "for its weights, to train from",
+}
+_ANSWERS: frozenset[Capability] = frozenset({"generate"})
+
+
+def check_capable(block: Block, models: Mapping[str, tuple[str, Binding]], where: str) -> None:
+    """Checks every model of a block. `models`: option name to the role it names and the model bound to that.
+
+    Raises:
+        UserError: names the block, the role, and what its model cannot do.
+    """
+    asked = block.asks()
+    for option, (role, binding) in models.items():
+        lacking = sorted(asked.get(option, _ANSWERS) - capabilities(binding.spec))
+        if lacking:
+            spec = binding.spec
+            kind = "a served model, which only answers conversations" if spec.engine == "openai" else "a program"
+            raise UserError(
+                f"{where}: {block.name} asks the model bound to {role!r} {_WHAT[lacking[0]]}, and {spec.name} is "
+                f"{kind}: bind a model folder to {role!r}, or take {block.name} out"
+            )
+
+
+def check_keys(stages: Iterable[Stage]) -> None:
+    """Checks that the key of every served model that these stages ask is there, before the first of them runs.
+
+    Raises:
+        UserError: names the variable that is not set.
+    """
+    for stage in stages:
+        for binding in stage.models.values():
+            ready(binding.spec)
