@@ -1,6 +1,6 @@
 """loopbench: which data recipe makes the better model, and is the difference real?
 
-`harness.plan`, `harness.run`, `harness.items` and `harness.compare` are the Python API; see `harness.api`.
+`harness.plan`, `harness.run`, `harness.items`, `harness.compare` and `harness.score` are the Python API; see `harness.api`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "items", "load", "plan", "run"]
+__all__ = ["__version__", "compare", "items", "load", "plan", "run", "score"]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.config.model import Experiment
     from harness.loop.plan import Plan
     from harness.loop.run import Outcome
+    from harness.scoring.scorer import Done
 
 
 def load(experiment: str, overrides: Sequence[str] = ()) -> Experiment:
@@ -74,3 +75,26 @@ def compare(experiment: str, split: str = "test", home: Home | None = None) -> C
     from harness.analysis.compare import compare_experiment
 
     return compare_experiment((home or Home.find()).path, experiment, split)
+
+
+def score(
+    suite: str,
+    outputs: Sequence[str],
+    *,
+    verdicts: Sequence[str] = (),
+    judge: str | None = None,
+    split: str = "test",
+    **options: Any,
+) -> Done:
+    """Scores answers that exist already; see `harness.scoring.score` for options and errors.
+
+    `judge` is a model's folder, the name of a judge block, or YAML (a file, or `{...}` as under `models:`).
+    """
+    from harness.blocks import registry
+    from harness.config.single import load_judge, load_suite
+    from harness.scoring.scorer import score as run_score
+
+    model = load_judge(judge, registry) if judge is not None else None
+    return run_score(
+        load_suite(suite, registry), outputs, verdicts=verdicts, judge=model, split=split, **options
+    )

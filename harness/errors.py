@@ -5,6 +5,7 @@
     │   └── ConfigError          2  all mistakes of a configuration at once, each with file and line
     ├── CannotTell               3  nothing was measured, or not enough to decide; never a pass
     ├── StageFailed              4  a stage failed; finished work was kept
+    ├── LimitReached             4  `limits:` is used up: nothing more is spent, finished work was kept
     └── Transient                4  network, rate limit, out of memory: worth another try before the stage fails
 
 A border (stage, row, command) decides what a failure means; code below the border just raises. Blocks written by
@@ -66,6 +67,12 @@ class CannotTell(LoopbenchError):
 
 class StageFailed(LoopbenchError):
     """A stage could not be finished. Rows and stages that were finished are kept; the same command retries."""
+
+    exit_code = EXIT_STAGE_FAILED
+
+
+class LimitReached(LoopbenchError):
+    """Going on would spend more than the experiment's `limits:` allow. Nothing was spent for what this stopped."""
 
     exit_code = EXIT_STAGE_FAILED
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.blocks.kinds import Grade, Metric
-from harness.records import evaltables
+from harness.records import evaltables, hits
 from harness.records.hashing import file_sha256, sha256
 from harness.store.artifacts import Store
 from harness.store.home import Home
@@ -44,6 +44,15 @@ class Written:
     dtype: Mapping[str, str] = field(default_factory=dict)
     scale: tuple[float, float] = (0.0, 1.0)
     """Values of a wrong and a right answer."""
+    flagged: Mapping[str, int] = field(default_factory=dict)
+    """Recipe to the number of items (the first ones) whose answers look like an attack on the judge."""
+    leaked: Mapping[str, int] = field(default_factory=dict)
+    """Recipe to the number of items (the first ones) that are in its training rows."""
+    report: Mapping[str, float] = field(default_factory=dict)
+    """What the suite sums up itself, the same in every cell but for `wobble` times the seed."""
+    wobble: float = 0.0
+    repeats: int = 1
+    template: str | None = None
 
 
 def write(home: Path, spec: Written) -> None:
@@ -97,6 +106,7 @@ class _Writer:
             "cells": cells,
             "untuned": {"student": self.turn(0, {"grades": {"pocket": {"test": untuned}}})},
             "stages": self.stages,
+            "templates": {"student": spec.template},
         }
 
     def turn(self, iteration: int, parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,8 +135,21 @@ class _Writer:
         answers = self.stage("answers", "answer", [recipe, data_seed, seed, iteration], {}, role="model")
         self.stages[answers]["models"]["model"]["dtype"] = spec.dtype.get(recipe, "float32")
         grades = self.grades(recipe, seed, data_seed, iteration, spec.arms[recipe])
+        found = [self.leaks(recipe, iteration)] if recipe in spec.leaked else []
         evaluation = {"answers": {"pocket": {"test": answers}}, "grades": {"pocket": {"test": grades}}}
-        return self.turn(iteration, {"stages": [made, kept, trained], "train": [trained], **evaluation})
+        return self.turn(
+            iteration, {"stages": [made, kept, trained, *found], "train": [trained], "leaks": found, **evaluation}
+        )
+
+    def leaks(self, recipe: str, iteration: int) -> str:
+        items = [f"q{i}" for i in range(self.spec.leaked[recipe])]
+
+        def prepare(path: Path) -> None:
+            hits.write(path.parent / hits.HITS, [hits.Hit("r1", "pocket", "test", i, "words", 1.0, "x") for i in items])
+
+        counts = {"items": self.spec.items, "examples": items[:2]}
+        report = {"suites": {"pocket": {"test": counts}}}
+        return self.stage("leaks", "leaks", [recipe, iteration], {}, prepare=prepare, report=report)
 
     def stage(
         self,
@@ -139,6 +162,7 @@ class _Writer:
         role: str | None = None,
         done: bool = True,
         prepare: Any = None,
+        report: Mapping[str, Any] | None = None,
     ) -> str:
         key = sha256([self.spec.name, self.spec.world, action, parts])
         models = {role: {"name": role, "stage": None, "engine": "transformers", "dtype": "float32"}} if role else {}
@@ -155,7 +179,8 @@ class _Writer:
             if prepare is not None:
                 prepare(folder / "grades.parquet")
             manifest = {"rows": 100, "dropped": dict(dropped or {}), "cost": dict(cost), "timing": {"wall": 2.0}}
-            files = {file.name: file_sha256(file) for file in folder.iterdir()}
+            manifest |= {"report": dict(report)} if report else {}
+            files = {file.name: file_sha256(file) for file in folder.iterdir() if file.suffix == ".parquet"}
             # Not through the store's own commit: flushing hundreds of files to disk takes longer than all the tests.
             (folder / "manifest.json").write_text(json.dumps(manifest | {"files": files}))
         return key
@@ -169,19 +194,27 @@ class _Writer:
         name = "other" if recipe in spec.other_items else "q"
 
         def prepare(path: Path) -> None:
-            lost = spec.missing.get(recipe, 0)
-            evaltables.write_grades(path, [_grade(f"{name}{i}", spec, right[i], i < lost) for i in range(spec.items)])
+            lost, flagged = spec.missing.get(recipe, 0), spec.flagged.get(recipe, 0)
+            grades = [_grade(f"{name}{i}", spec, right[i], i < lost, i < flagged) for i in range(spec.items)]
+            evaltables.write_grades(path, grades)
 
         last = iteration == spec.iterations
         done = not (last and (recipe, seed) in spec.unfinished)
         parts = [recipe, data_seed, seed, iteration]
-        return self.stage("grades", "grade", parts, {"judged_tokens": 0}, done=done, prepare=prepare)
+        report = {n: v if n.endswith((".n", ".missing")) else v + spec.wobble * seed for n, v in spec.report.items()}
+        return self.stage("grades", "grade", parts, {"judged_tokens": 0}, done=done, prepare=prepare, report=report)
 
 
-def _grade(item: str, spec: Written, right: bool, lost: bool) -> Grade:
+def _grade(item: str, spec: Written, right: bool, lost: bool, flagged: bool) -> Grade:
     value = None if lost else spec.scale[bool(right)]
     missing = "no score in the verdict" if lost else None
-    return Grade(id=item, item=item, cluster="", category="math", values={spec.metric.name: value}, missing=missing)
+    about: dict[str, Any] = {"tags": {"flag": "constant, verdict token"}} if flagged else {}
+    if spec.repeats > 1 and value is not None:
+        away = [0.5 * (-1) ** k for k in range(spec.repeats)]
+        about["repeats"] = {spec.metric.name: tuple(value + step for step in away)}
+    return Grade(
+        id=item, item=item, cluster="", category="math", values={spec.metric.name: value}, missing=missing, **about
+    )
 
 
 def _erfinv(x: float) -> float:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Hashable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from harness.errors import CannotTell
 from harness.stats import MIN_RUNS
@@ -22,13 +22,36 @@ Run = tuple[int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """`values` has shape (runs, items, judge repeats), NaN where missing; rows follow `runs`, columns `ids`."""
+    """`values` has shape (runs, items, judge repeats), NaN where missing; rows follow `runs`, columns `ids`.
+
+    `items` and `clusters` are aligned with `ids`: the item that a grade is of, and what joins dependent ones. `flagged`
+    are the items with a suspect answer in at least one run.
+    """
 
     recipe: str
     runs: tuple[Run, ...]
     ids: tuple[str, ...]
     clusters: tuple[Hashable, ...]
     values: Floats
+    items: tuple[str, ...] = ()
+    flagged: tuple[str, ...] = ()
+
+    def without(self, items: Collection[str]) -> Arm:
+        """The arm without the grades of some items.
+
+        Raises:
+            CannotTell: none is left.
+        """
+        kept = [place for place, item in enumerate(self.items) if item not in items]
+        if not kept:
+            raise CannotTell(f"all {len(self.ids)} items of {self.recipe} would be left out")
+        return replace(
+            self,
+            ids=tuple(self.ids[place] for place in kept),
+            items=tuple(self.items[place] for place in kept),
+            clusters=tuple(self.clusters[place] for place in kept),
+            values=self.values[:, kept],
+        )
 
     def only(self, runs: tuple[Run, ...]) -> Floats:
         """The values of some runs, in their order; averaged over training seeds where data draws are the runs."""
@@ -43,34 +66,43 @@ class Arm:
 def arm_of(frame: pd.DataFrame, recipe: str) -> Arm:
     """The arm of a frame that holds one recipe, student, iteration, suite and metric.
 
-    Rows with the same `id` in one run are repeats of the judge.
+    Rows with the same `id` in one run are repeats of the judge, told apart by their column `repeat`.
 
     Raises:
         CannotTell: no row, or runs that graded different items.
     """
     import numpy as np
+    import pandas as pd
 
     if frame.empty:
         raise CannotTell(f"{recipe} has no grades yet")
-    keys = list(zip(frame["data_seed"].tolist(), frame["seed"].tolist(), strict=True))
-    runs: tuple[Run, ...] = tuple(sorted(set(keys)))
-    first = frame.drop_duplicates("id")
-    ids, clusters = tuple(first["id"]), tuple(first["cluster"])
-    row = {run: index for index, run in enumerate(runs)}
-    column = {name: index for index, name in enumerate(ids)}
-    rows, columns = np.array([row[k] for k in keys]), np.array([column[i] for i in frame["id"]])
-    repeat: npt.NDArray[Any] = np.zeros(len(frame), dtype=np.int64)
-    if len(frame) > len(runs) * len(ids):
-        repeat = frame.groupby(["data_seed", "seed", "id"], sort=False).cumcount().to_numpy()
+    pairs = frame[["data_seed", "seed"]].to_numpy(dtype=np.int64)
+    keys, rows = (
+        np.unique(pairs, axis=0, return_inverse=True) if (pairs != pairs[0]).any() else (pairs[:1], pairs[:, 0] * 0)
+    )
+    runs: tuple[Run, ...] = tuple((int(data), int(seed)) for data, seed in keys)
+    columns, ids = pd.factorize(frame["id"])
+    repeat = frame["repeat"].to_numpy()
+    first = np.zeros(len(ids), dtype=np.int64)
+    first[columns[::-1]] = np.arange(len(frame))[::-1]
+    values = np.full((len(runs), len(ids), int(repeat.max()) + 1), np.nan)
     seen = np.zeros((len(runs), len(ids)), dtype=bool)
     seen[rows, columns] = True
     if not seen.all():
-        run = runs[int(np.argmin(seen.all(axis=1)))]
-        count = int((~seen[row[run]]).sum())
-        raise CannotTell(f"{recipe}: seed {run[1]} lacks {count} of {len(ids)} items that other seeds graded")
-    values = np.full((len(runs), len(ids), int(repeat.max()) + 1), np.nan)
+        place = int(np.argmin(seen.all(axis=1)))
+        count = int((~seen[place]).sum())
+        raise CannotTell(f"{recipe}: seed {runs[place][1]} lacks {count} of {len(ids)} items that other seeds graded")
     values[rows, columns, repeat] = frame["value"].to_numpy()
-    return Arm(recipe=recipe, runs=runs, ids=ids, clusters=clusters, values=values)
+    flagged = tuple(sorted(set(frame["item"].to_numpy()[frame["flag"].to_numpy() != ""])))
+    return Arm(
+        recipe=recipe,
+        runs=runs,
+        ids=tuple(ids.tolist()),
+        items=tuple(frame["item"].to_numpy()[first].tolist()),
+        clusters=tuple(frame["cluster"].to_numpy()[first].tolist()),
+        values=values,
+        flagged=flagged,
+    )
 
 
 def aligned(arm: Arm, ids: tuple[str, ...], other: str) -> Arm:
@@ -92,7 +124,8 @@ def aligned(arm: Arm, ids: tuple[str, ...], other: str) -> Arm:
     place = {name: index for index, name in enumerate(arm.ids)}
     order = [place[name] for name in ids]
     clusters = tuple(arm.clusters[index] for index in order)
-    return Arm(recipe=arm.recipe, runs=arm.runs, ids=ids, clusters=clusters, values=arm.values[:, order])
+    items = tuple(arm.items[index] for index in order) if arm.items else ()
+    return replace(arm, ids=ids, items=items, clusters=clusters, values=arm.values[:, order])
 
 
 def common_runs(a: Arm, b: Arm) -> tuple[Run, ...]:

@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any
 from harness.analysis.arms import Arm, aligned, arm_of
 from harness.analysis.costs import arm_cost, engines
 from harness.analysis.grid import Grid, SuiteFacts
+from harness.analysis.sentinels import readings
 from harness.errors import CannotTell, UserError
+from harness.records.sentinels import Reading
 from harness.store.atomic import write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMAT = "loopbench baseline"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,8 @@ class Side:
     engines: frozenset[tuple[str, str]]
     metrics: Mapping[str, Arm]
     unfinished: int = 0
+    sentinels: tuple[Reading, ...] = ()
+    """What the judge said of the frozen answers when these grades were made."""
 
 
 Sides = Mapping[str, Mapping[str, Side]]
@@ -66,11 +70,12 @@ def _side(grid: Grid, facts: SuiteFacts, frame: pd.DataFrame, recipe: str, stude
     return Side(
         recipe=recipe,
         student=student,
-        identity=facts.identity(split),
+        identity=facts.identity(split, grid.templates.get(student)),
         label=facts.label,
         engines=engines(grid, recipe, student),
         metrics={str(name): arm_of(part, recipe) for name, part in frame.groupby("metric", sort=False)},
         unfinished=arm_cost(grid, recipe, student).unfinished,
+        sentinels=readings(grid, facts.name, split, grid.cells_of(recipe, student)),
     )
 
 
@@ -113,6 +118,7 @@ def _plain(side: Side) -> dict[str, Any]:
         "label": side.label,
         "engines": sorted(list(pair) for pair in side.engines),
         "runs": [list(run) for run in first.runs],
+        "sentinels": [reading.to_json() for reading in side.sentinels],
         "ids": list(first.ids),
         "clusters": list(first.clusters),
         "values": {name: _rows(arm) for name, arm in arms.items()},
@@ -147,7 +153,10 @@ def load(path: Path) -> tuple[str, Sides]:
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         raise UserError(f"{path}: this is no baseline file; `loopbench gate EXPERIMENT --write FILE` makes one")
     if raw["format_version"] != FORMAT_VERSION:
-        raise UserError(f"{path}: format {raw['format_version']} is not known here (known: {FORMAT_VERSION})")
+        raise UserError(
+            f"{path}: its format is {raw['format_version']}, known here is {FORMAT_VERSION}. "
+            f"`loopbench gate EXPERIMENT --write {path}` writes it anew"
+        )
     arms = {name: {s: _side_from(one) for s, one in suites.items()} for name, suites in raw["arms"].items()}
     return str(raw["split"]), arms
 
@@ -174,4 +183,5 @@ def _side_from(raw: Mapping[str, Any]) -> Side:
         label=raw["label"],
         engines=frozenset((str(engine), str(dtype)) for engine, dtype in raw["engines"]),
         metrics=arms,
+        sentinels=tuple(Reading.from_json(one) for one in raw.get("sentinels") or ()),
     )

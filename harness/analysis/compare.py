@@ -13,7 +13,7 @@ from math import comb
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.analysis import costs
+from harness.analysis import costs, leaks, sentinels
 from harness.analysis.arms import Arm
 from harness.analysis.grid import Grid, read_grid
 from harness.analysis.items import read_items
@@ -36,6 +36,8 @@ from harness.store import journal
 if TYPE_CHECKING:
     import pandas as pd
 
+BUDGET_SLACK = 0.05
+"""Trainings end with a whole step, so a budget is met nearly; beyond this share the reader is told."""
 NOTEWORTHY = 2.0
 """From this multiple of the baseline's trained tokens on, the verdict says so."""
 
@@ -78,19 +80,29 @@ def compare(
         )
     base = _baseline(grid, baseline)
     suites, arms = [], []
+    drifts, affected = _drifts(grid, split), leaks.read_affected(grid)
+    parts = dict(iter(frame.groupby(["student", "suite"], sort=False)))
     for student in grid.students:
         for facts in grid.suites.values():
-            part = frame[(frame["student"] == student) & (frame["suite"] == facts.name)]
-            if part.empty:
+            part = parts.get((student, facts.name))
+            if part is None or facts.name in drifts:
                 continue
             metric = facts.metric((metrics or {}).get(facts.name))
             result, values = compare_suite(
-                part[part["metric"] == metric.name], grid, facts, metric, student, base, split
+                part[part["metric"] == metric.name], grid, facts, metric, student, base, split, affected
             )
             suites.append(result)
             arms.append(values)
+    if drifts and not suites:
+        raise CannotTell(" ".join(drifts.values()))
     done = _with_verdicts(suites, arms, base)
     return _comparison(grid, done, base, split, named=baseline or grid.baseline)
+
+
+def _drifts(grid: Grid, split: str) -> dict[str, str]:
+    """Suite to the paragraph that refuses its comparison, where its judge changed between the grades of its arms."""
+    found = {name: sentinels.drifted(sentinels.readings(grid, name, split)) for name in grid.suites}
+    return {name: sentinels.refusal(grid.suites[name], drift) for name, drift in found.items() if drift is not None}
 
 
 def _baseline(grid: Grid, wanted: str | None) -> str:
@@ -172,18 +184,22 @@ def _comparison(
         spent=costs.spent(grid),
         overrides=costs.overrides(grid),
         equalised=grid.resolved.get("budget") or {},
-        warnings=_warnings(grid, suites, base, named),
+        warnings=_warnings(grid, suites, base, named, split),
         failed_stages=costs.failed_stages(grid, journal.read(grid.home.journal_file(grid.experiment))),
         next_commands=_next(grid, suites),
+        leaks=tuple(one for one in leaks.found(grid) if one.split == split),
+        unchecked=leaks.unchecked(grid),
     )
 
 
-def _warnings(grid: Grid, suites: tuple[SuiteResult, ...], base: str, named: str | None) -> tuple[str, ...]:
+def _warnings(grid: Grid, suites: tuple[SuiteResult, ...], base: str, named: str | None, split: str) -> tuple[str, ...]:
     lines = []
     if named is None and len(grid.recipes) > 1:
         lines.append(f"no baseline is set: compared with {base}, the first recipe")
+    lines += _drifts(grid, split).values()
     for student in grid.students:
         lines += _engine_warnings(grid, base, student)
+    lines += _budget_warnings(grid, suites)
     for suite in suites:
         if suite.stand_in and suite.real:
             lines.append(
@@ -197,6 +213,19 @@ def _warnings(grid: Grid, suites: tuple[SuiteResult, ...], base: str, named: str
                     f"{arm.recipe} on {suite.suite}: only {things(arm.difference.runs, 'seed')} pair with the baseline"
                 )
     return tuple(dict.fromkeys(lines))
+
+
+def _budget_warnings(grid: Grid, suites: tuple[SuiteResult, ...]) -> list[str]:
+    """Arms whose trained tokens are not what `budget` asked for."""
+    wanted = (grid.resolved.get("budget") or {}).get("train_tokens")
+    if not wanted:
+        return []
+    arms = {arm.recipe: arm.cost.train_tokens for suite in suites for arm in suite.arms}
+    return [
+        f"{recipe} trained {tokens:,} tokens per cell, the budget is {int(wanted):,}: the arms are not equal"
+        for recipe, tokens in arms.items()
+        if abs(tokens - wanted) > BUDGET_SLACK * wanted
+    ]
 
 
 def _engine_warnings(grid: Grid, base: str, student: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.analysis.grid import Grid
 
-_DATA = ("synthesize", "score", "select", "pair")
+_DATA = ("synthesize", "score", "select", "pair", "clean")
 
 
 @dataclass(frozen=True, kw_only=True)

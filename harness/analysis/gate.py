@@ -19,6 +19,7 @@ from harness.analysis.gate_result import Check, GateResult, Status
 from harness.analysis.grid import Grid, SuiteFacts, read_grid
 from harness.analysis.items import read_items
 from harness.analysis.numbers import things
+from harness.analysis.sentinels import drifted, judge_name, refusal, unknown
 from harness.analysis.suites import arm_difference
 from harness.blocks.kinds import Metric
 from harness.errors import CannotTell, UserError
@@ -161,6 +162,7 @@ def _judge(grid: Grid, against: str, pairs: list[Pair], margins: Mapping[tuple[s
             facts = grid.suites[suite]
             checks.append(_check(facts, facts.metric(metric), margin, name, mine.get(suite), other, theirs.get(suite)))
             warnings += _engine_warning(name, mine.get(suite), other, theirs.get(suite))
+            warnings += _drift_warning(facts, mine.get(suite), theirs.get(suite))
     free = [suite for suite in grid.suites if suite not in {s for s, _ in margins}]
     warnings += [f"{suite} has no margin and was not gated" for suite in free]
     states = {check.status for check in checks}
@@ -226,6 +228,9 @@ def _obstacle(facts: SuiteFacts, metric: Metric, mine: Side | None, theirs: Side
     if unlike:
         parts = [f"{key} is {one.get(key)}, in the baseline {other.get(key)}" for key in unlike]
         return f"unlike suites are not compared: {'; '.join(parts)}"
+    drift = drifted(mine.sentinels, theirs.sentinels)
+    if drift is not None:
+        return refusal(facts, drift)
     absent = [who for who, side in (("candidate", mine), ("baseline", theirs)) if metric.name not in side.metrics]
     return f"the {absent[0]} has no {metric.name}" if absent else ""
 
@@ -243,6 +248,13 @@ def _engine_warning(name: str, mine: Side | None, other: str, theirs: Side | Non
         return []
     text = [", ".join(" ".join(pair) for pair in sorted(side.engines)) for side in (mine, theirs)]
     return [f"{name} answered with {text[0]}, the baseline with {text[1]}: engine and dtype change scores a little"]
+
+
+def _drift_warning(facts: SuiteFacts, mine: Side | None, theirs: Side | None) -> list[str]:
+    if mine is None or theirs is None or not unknown(mine.sentinels, theirs.sentinels):
+        return []
+    why = "it was made in another home, where other answers were frozen"
+    return [f"{facts.name}: whether the judge {judge_name(facts)} drifted since the baseline is not known: {why}"]
 
 
 def _undecided(experiment: str, against: str, reason: str) -> GateResult:

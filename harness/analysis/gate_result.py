@@ -37,9 +37,7 @@ class Check:
             return f"{name}: {self.reason}"
         ends = pair(found.low, found.high, self.unit, 3, signed=True)
         line = f"{name}: {number(found.value, self.unit, 3, signed=True)} {ends}, margin {self.margin:g}"
-        line += f", {things(found.n, 'item')} × {things(found.runs, 'seed')}" + (
-            f", {found.missing} missing" if found.missing else ""
-        )
+        line += f", {things(found.n, 'item')} × {things(found.runs, 'seed')}, {found.missing:,} missing"
         return f"{line}: {self.reason}" if self.reason else line
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import Any
 
 from harness.blocks.kinds import Metric
 from harness.errors import CannotTell
-from harness.records.hashing import sha256
+from harness.loop.cells import Cell, Turn
 from harness.store.artifacts import Store
 from harness.store.home import Home
+
+__all__ = ["UNTUNED", "Cell", "Grid", "SuiteFacts", "Turn", "read_grid"]
 
 UNTUNED = "untuned"
 
@@ -35,6 +37,8 @@ class SuiteFacts:
     headline: str
     notes: tuple[str, ...] = ()
     """Sentences that must stand beside the scores."""
+    scorer: int = 1
+    """Version of the grading alone."""
 
     def metric(self, name: str | None = None) -> Metric:
         """A metric by name; None is the headline.
@@ -52,10 +56,11 @@ class SuiteFacts:
         """The metrics' names, for messages."""
         return ", ".join(m.name for m in self.metrics)
 
-    def identity(self, split: str) -> dict[str, Any]:
-        """The fields that must be equal before two scores may be compared.
+    def identity(self, split: str, template: str | None = None) -> dict[str, Any]:
+        """The fields that must be equal before two scores may be compared; `template` is the student's.
 
-        The judge's written model name says something only where no revision tells what the model is.
+        `options` hold the decoding (temperature, length limit, shots) and what else defines the suite. The judge's
+        written model name says something only where no revision tells what the model is.
         """
         judge = self.judge
         if judge is not None and judge.get("revision") is not None:
@@ -63,53 +68,13 @@ class SuiteFacts:
         return {
             "suite": self.block,
             "version": self.version,
-            "options": sha256(self.options),
+            "scorer": self.scorer,
+            "template": template,
+            "options": dict(self.options),
             "items": self.items.get(split, ""),
             "judge": judge,
             "metrics": [m.name for m in self.metrics],
         }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Turn:
-    """One iteration of a cell: its stages, and its grades by suite and split."""
-
-    iteration: int
-    stages: tuple[str, ...]
-    train: tuple[str, ...]
-    answers: Mapping[str, Mapping[str, str]]
-    grades: Mapping[str, Mapping[str, str]]
-    steps: Mapping[str, str] = field(default_factory=dict)
-    """Step name to stage key, in the order of the recipe."""
-
-    def stage_keys(self) -> Iterator[str]:
-        """Every stage that this iteration needs, each once."""
-        evaluation = (
-            key for kind in (self.answers, self.grades) for splits in kind.values() for key in splits.values()
-        )
-        yield from dict.fromkeys((*self.stages, *self.train, *evaluation))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One point of the grid."""
-
-    recipe: str
-    student: str
-    seed: int
-    data_seed: int
-    turns: tuple[Turn, ...]
-    name: str = ""
-    """Unique in the grid: recipe, student and seeds."""
-
-    @property
-    def last(self) -> Turn:
-        """The iteration that claims are made about."""
-        return self.turns[-1]
-
-    def stage_keys(self) -> Iterator[str]:
-        """Every stage of the cell, each once."""
-        yield from dict.fromkeys(key for turn in self.turns for key in turn.stage_keys())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +91,8 @@ class Grid:
     untuned: Mapping[str, Turn]
     stages: Mapping[str, Mapping[str, Any]]
     home: Home
+    templates: Mapping[str, str | None] = field(default_factory=dict)
+    """Student to the hash of the chat template that it is asked with; None where a server renders."""
 
     @cached_property
     def store(self) -> Store:
@@ -179,10 +146,11 @@ def read_grid(home: Path, experiment: str, plan_key: str | None = None) -> Grid:
         suites={name: _suite(name, facts) for name, facts in raw["suites"].items()},
         baseline=raw["baseline"],
         gate=raw["gate"],
-        cells=tuple(_cell(cell) for cell in raw["cells"]),
-        untuned={student: _turn(turn) for student, turn in raw["untuned"].items()},
+        cells=tuple(Cell.from_json(cell) for cell in raw["cells"]),
+        untuned={student: Turn.from_json(turn) for student, turn in raw["untuned"].items()},
         stages=raw["stages"],
         home=Home(home),
+        templates=raw.get("templates") or {},
     )
 
 
@@ -200,20 +168,5 @@ def _suite(name: str, raw: Mapping[str, Any]) -> SuiteFacts:
         metrics=tuple(Metric(**metric) for metric in raw["metrics"]),
         headline=raw["headline"],
         notes=tuple(raw.get("notes") or ()),
-    )
-
-
-def _cell(raw: Mapping[str, Any]) -> Cell:
-    place = {name: raw[name] for name in ("recipe", "student", "seed", "data_seed")}
-    return Cell(**place, name=raw.get("name", ""), turns=tuple(_turn(turn) for turn in raw["iterations"]))
-
-
-def _turn(raw: Mapping[str, Any]) -> Turn:
-    return Turn(
-        iteration=raw["iteration"],
-        stages=tuple(raw["stages"]),
-        train=tuple(raw["train"]),
-        answers=raw["answers"],
-        grades=raw["grades"],
-        steps=raw.get("steps", {}),
+        scorer=raw.get("scorer", 1),
     )

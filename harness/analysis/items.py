@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CELL = ("recipe", "student", "seed", "data_seed", "iteration", "suite", "split")
-COLUMNS = (*CELL, "metric", "id", "item", "cluster", "category", "value", "missing")
+COLUMNS = (*CELL, "metric", "id", "item", "cluster", "category", "value", "repeat", "missing", "flag")
 
 
 def items(home: Path, experiment: str, split: str = "test") -> pd.DataFrame:
     """One row per recipe, student, seed, data seed, iteration, suite, metric and graded item.
 
     `id` is unique within a suite (a turn of a question has its own), `item` the question, `cluster` what joins items
-    that are not independent; `value` is NaN where a grade is missing and `missing` says why. The untuned student is the
-    recipe `untuned` at iteration 0. Stages that are not finished give no rows.
+    that are not independent; `value` is NaN where a grade is missing and `missing` says why. Where an answer was judged
+    several times there is one row per `repeat`. `flag` names what makes an answer suspect of having talked to its
+    judge, empty where nothing does. The untuned student is the recipe `untuned` at iteration 0. Stages that are not
+    finished give no rows.
 
     Raises:
         CannotTell: the experiment was never run in this home.
@@ -65,10 +67,34 @@ def _columns(grid: Grid, where: Mapping[str, Any], key: str) -> Iterator[dict[st
         return
     table = evaltables.grades_frame(grid.store.open("grades", key) / "grades.parquet", texts=False)
     columns = {str(name): table[name].to_numpy() for name in table.columns}
-    common = {n: np.full(len(table), v, dtype=object if isinstance(v, str) else np.int64) for n, v in where.items()}
-    texts = {name: columns[name].astype(object) for name in ("id", "item", "cluster", "category", "missing")}
+    texts = {name: columns[name].astype(object) for name in ("id", "item", "cluster", "category", "missing", "flag")}
     texts["cluster"] = np.where(texts["cluster"].astype(bool), texts["cluster"], texts["item"])
-    for name, values in columns.items():
+    for name, given in columns.items():
         if name.startswith(evaltables.VALUE):
-            metric = np.full(len(table), name.removeprefix(evaltables.VALUE), dtype=object)
-            yield {**common, **texts, "metric": metric, "value": values.astype(np.float64)}
+            metric = name.removeprefix(evaltables.VALUE)
+            row, repeat, values = _repeated(given, columns.get(evaltables.REPEATS + metric))
+            every = {**where, "metric": metric}
+            common = {
+                n: np.full(len(row), v, dtype=object if isinstance(v, str) else np.int64) for n, v in every.items()
+            }
+            kept = texts if repeat is None else {n: column[row] for n, column in texts.items()}
+            yield {**common, **kept, "value": values, "repeat": row * 0 if repeat is None else repeat}
+
+
+def _repeated(
+    values: npt.NDArray[Any], repeats: npt.NDArray[Any] | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, npt.NDArray[Any]]:
+    """Row, repeat and value: one entry per grade, or per repeat where a grade has several (None: none has)."""
+    import numpy as np
+
+    place = np.arange(len(values))
+    if repeats is None or not any(each is not None and len(each) > 1 for each in repeats):
+        return place, None, values.astype(np.float64)
+    given = [
+        np.asarray(each, dtype=np.float64)
+        if each is not None and len(each) > 1
+        else np.array([value], dtype=np.float64)
+        for value, each in zip(values.tolist(), repeats, strict=True)
+    ]
+    counts = [len(each) for each in given]
+    return np.repeat(place, counts), np.concatenate([np.arange(n) for n in counts]), np.concatenate(given)

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from harness.analysis.aggregates import Aggregate
 from harness.analysis.costs import ArmCost
+from harness.analysis.leaks import Found
+from harness.analysis.subsets import Without
 from harness.stats import Difference, Estimate, Settle
 
 BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
@@ -16,10 +19,15 @@ BASELINE, NO_DATA = "baseline", "no data"
 
 @dataclass(frozen=True)
 class Exact:
-    """An exact test of two checkpoints on their items, not corrected; `test` is mcnemar or permutation."""
+    """An exact test of two checkpoints on their items, not corrected; `test` is mcnemar or permutation.
+
+    `low` and `high` are the ends of the item bootstrap's interval of the difference.
+    """
 
     p: float
     test: str
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +38,9 @@ class ArmResult:
     baseline, no data; `note` adds what the verdict alone would hide, such as a multiple of the baseline's tokens.
     `token_ratio` is trained tokens over the baseline's; `test` is the one behind the difference's interval and p-value,
     `exact` one more for a single pair of checkpoints; `reason` says why a score or a difference could not be told.
+    `detectable` is the smallest difference that this design finds with 80 % power; `aggregates` are the suite's own
+    figures; `flags` counts suspect answers by what makes them so; `without` shows the arm without `flagged` or `leaked`
+    items, where there are some.
     """
 
     recipe: str
@@ -46,6 +57,10 @@ class ArmResult:
     settle: Settle | None = None
     exact: Exact | None = None
     reason: str = ""
+    detectable: float | None = None
+    aggregates: Mapping[str, Aggregate] = field(default_factory=dict)
+    flags: Mapping[str, int] = field(default_factory=dict)
+    without: Mapping[str, Without] = field(default_factory=dict)
 
     @property
     def words(self) -> str:
@@ -113,6 +128,10 @@ class Comparison:
     warnings: tuple[str, ...]
     failed_stages: Mapping[str, str]
     next_commands: tuple[str, ...]
+    leaks: tuple[Found, ...] = ()
+    """What the checks of training rows against the suites found."""
+    unchecked: int = 0
+    """Such checks that are planned and not finished: without them, what leaked is not known."""
 
     def suite(self, name: str, student: str | None = None) -> SuiteResult:
         """The result of one suite (for the first student, unless one is named).

@@ -8,13 +8,26 @@ from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from harness.analysis.aggregates import of_arm
 from harness.analysis.arms import Arm, aligned, arm_of, common_runs, draws
 from harness.analysis.costs import ArmCost, arm_cost
 from harness.analysis.grid import UNTUNED, Grid, SuiteFacts
 from harness.analysis.result import BASELINE, CANNOT_TELL, NO_DATA, ArmResult, Exact, SuiteResult
+from harness.analysis.subsets import affected_items, reasons, without
 from harness.blocks.kinds import Metric
 from harness.errors import CannotTell
-from harness.stats import ALPHA, MIN_RUNS, Difference, Estimate, difference, holm, paired_test, score
+from harness.stats import (
+    ALPHA,
+    MIN_RUNS,
+    Difference,
+    Estimate,
+    detectable,
+    difference,
+    holm,
+    item_bootstrap,
+    paired_test,
+    score,
+)
 from harness.stats.estimate import Noise
 
 if TYPE_CHECKING:
@@ -24,7 +37,14 @@ Bounds = tuple[float, float] | None
 
 
 def compare_suite(
-    frame: pd.DataFrame, grid: Grid, facts: SuiteFacts, metric: Metric, student: str, base: str, split: str
+    frame: pd.DataFrame,
+    grid: Grid,
+    facts: SuiteFacts,
+    metric: Metric,
+    student: str,
+    base: str,
+    split: str,
+    affected: pd.DataFrame,
 ) -> tuple[SuiteResult, Mapping[str, Arm]]:
     """The result of one suite without verdicts (they need all suites), and the arms that have grades.
 
@@ -36,6 +56,7 @@ def compare_suite(
         student: the student's role.
         base: the baseline recipe.
         split: of the items.
+        affected: items that were in training rows (see `harness.analysis.leaks`).
 
     Raises:
         CannotTell: two arms were scored on different items.
@@ -44,6 +65,19 @@ def compare_suite(
     cost = {recipe: arm_cost(grid, recipe, student) for recipe in grid.recipes}
     steady = facts.judge is None or facts.stand_in  # programs judge alike every time
     results = [_arm_result(frame, recipe, arms, cost, base, metric, steady) for recipe in grid.recipes]
+    leaked = affected_items(affected, grid, student, facts.name, split)
+    beside = without(arms, leaked, base, metric.bounds)
+    results = [
+        replace(
+            result,
+            aggregates=of_arm(grid, result.recipe, student, facts.name, split, arms[result.recipe]),
+            flags=_flags(frame, grid, result.recipe, student),
+            without=beside[result.recipe],
+        )
+        if result.recipe in arms
+        else result
+        for result in results
+    ]
     sign = 1.0 if metric.higher_is_better else -1.0
     results.sort(key=lambda a: (a.score is None, 0.0 if a.score is None else -sign * a.score.value))
     untuned = frame[frame["recipe"] == UNTUNED]
@@ -104,7 +138,7 @@ def _arm_result(
     if found is not None and steady and found.noise.judge is None:
         found = replace(found, noise=replace(found.noise, judge=0.0))
     mine = frame[frame["recipe"] == recipe]
-    reasons = mine.loc[mine["value"].isna(), "missing"].fillna("no reason given").value_counts()
+    absent = mine.loc[mine["value"].isna(), "missing"].fillna("no reason given").value_counts()
     tokens = cost[base].train_tokens
     return ArmResult(
         recipe=recipe,
@@ -117,10 +151,18 @@ def _arm_result(
         history=_history(mine, recipe, metric.bounds),
         cost=cost[recipe],
         token_ratio=cost[recipe].train_tokens / tokens if tokens else None,
-        missing={str(reason): int(n) for reason, n in reasons.items()},
+        missing={str(reason): int(n) for reason, n in absent.items()},
         exact=exact,
         reason=reason,
+        detectable=detectable(found.noise) if found is not None and found.noise.total > 0 else None,
     )
+
+
+def _flags(frame: pd.DataFrame, grid: Grid, recipe: str, student: str) -> dict[str, int]:
+    """Suspect answers of the last iteration, each once, by what makes them so."""
+    last = max(cell.last.iteration for cell in grid.cells_of(recipe, student))
+    own = frame[(frame["recipe"] == recipe) & (frame["iteration"] == last) & (frame["flag"] != "")]
+    return reasons(own.drop_duplicates(["data_seed", "seed", "item"])["flag"])
 
 
 def _history(frame: pd.DataFrame, recipe: str, bounds: Bounds) -> dict[int, Estimate]:
@@ -149,17 +191,22 @@ def arm_difference(arm: Arm, other: Arm, bounds: Bounds) -> Difference | None:
 
 
 def exact_test(arm: Arm, other: Arm) -> Exact | None:
-    """An exact test of two checkpoints, where one run pairs, each item stands for itself and none is missing.
+    """An exact test of two checkpoints, and the item bootstrap's interval, where one run pairs and no grade is missing.
 
     It stands beside the t-based p-value, which belongs to the interval, and need not agree with it.
     """
     runs = common_runs(arm, other)
-    if len(runs) != 1 or len(set(arm.clusters)) != len(arm.clusters):
+    if len(runs) != 1:
         return None
     mine, theirs = (one.only(runs).mean(axis=-1)[0] for one in (arm, other))
     if any(value != value for value in (*mine.tolist(), *theirs.tolist())):
         return None
-    return Exact(*paired_test(mine, theirs))
+    clusters = arm.clusters if len(set(arm.clusters)) < len(arm.clusters) else None
+    try:
+        low, high = item_bootstrap(mine - theirs, clusters=clusters)
+    except CannotTell:
+        return None
+    return Exact(*paired_test(mine, theirs, clusters=clusters), low, high)
 
 
 def separable_pairs(arms: Sequence[Arm], bounds: Bounds) -> set[frozenset[str]]:

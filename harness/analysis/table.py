@@ -7,8 +7,10 @@ import shutil
 from collections.abc import Iterable, Mapping
 from typing import IO, TYPE_CHECKING
 
+from harness.analysis.aggregates import Aggregate
 from harness.analysis.numbers import count, duration, number, pair, places, probability, things
 from harness.analysis.result import BETTER, WORSE, ArmResult, Comparison, SuiteResult
+from harness.analysis.subsets import FLAGGED, LEAKED
 from harness.stats import Estimate
 
 if TYPE_CHECKING:
@@ -69,7 +71,8 @@ def _subheading(comparison: Comparison, suite: SuiteResult) -> Text:
 
     who = [f"student {suite.student}"] if len(comparison.students) > 1 else []
     judge = [suite.label] if suite.label else []
-    parts = [f"{suite.split} split", f"{suite.suite} v{suite.version}", things(suite.items, "item"), *who, *judge]
+    size = f"{things(suite.items, 'item')}, {suite.missing:,} grades missing"
+    parts = [f"{suite.split} split", f"{suite.suite} v{suite.version}", size, *who, *judge]
     return Text(", ".join(parts), style="bold red" if suite.stand_in and suite.real else "")
 
 
@@ -125,17 +128,77 @@ def _suite_notes(suite: SuiteResult) -> Iterable[tuple[str, str]]:
         shares = "  ".join(f"{name} {'-' if share is None else f'{share:.0%}'}" for name, share in suite.noise.items())
         yield "noise", f"{shares}   (most: {suite.dominant})"
     yield "scope", suite.scope
+    yield from _beside(suite)
     if suite.missing:
         arms = [f"{arm.recipe}: {_reasons(arm.missing)}" for arm in suite.arms if arm.missing]
         yield "missing", f"{suite.missing} grades; intervals allow for the worst and the best case. {'; '.join(arms)}"
-    exact = [f"{arm.recipe} {arm.exact.test} {probability(arm.exact.p)}" for arm in suite.arms if arm.exact is not None]
+    digits = places(suite)
+    exact = [
+        f"{arm.recipe} {e.test} {probability(e.p)} {pair(e.low, e.high, suite.unit, digits, signed=True)}"
+        for arm in suite.arms
+        if (e := arm.exact) is not None
+    ]
     if exact:
-        yield "exact", f"p of an exact test on items, one checkpoint each, not corrected: {', '.join(exact)}"
+        what = "exact test and bootstrap on items, one checkpoint each, not corrected"
+        yield "exact", f"{what}: {', '.join(exact)}"
     yield from (("note", f"{arm.recipe}: {arm.reason}") for arm in suite.arms if arm.reason)
     yield from (("note", line) for line in suite.notes)
+    least = [arm.detectable for arm in suite.arms if arm.detectable is not None]
+    if least:
+        ends = sorted({number(one, suite.unit, digits) for one in (min(least), max(least))})
+        yield (
+            "power",
+            f"differences from {' to '.join(ends)} on are found four times in five with these items and seeds",
+        )
     settle = [line for arm in suite.arms if (line := _settle(arm, suite))]
     if settle:
         yield "settle", "; ".join(settle)
+
+
+def _beside(suite: SuiteResult) -> Iterable[tuple[str, str]]:
+    """The suite's own figures, and scores without suspect or leaked items."""
+    names = dict.fromkeys(name for arm in suite.arms for name in arm.aggregates if _headline(name, suite))
+    for name in names:
+        yield (
+            name,
+            "; ".join(f"{a.recipe} {_aggregate(a.aggregates[name])}" for a in suite.arms if name in a.aggregates),
+        )
+    for what, why in ((FLAGGED, "answers that look like an attack on the judge"), (LEAKED, "items seen in training")):
+        lines = [line for arm in suite.arms if (line := _without(arm, what, suite))]
+        if lines:
+            yield f"-{what}", f"without {why}: {'; '.join(lines)}"
+
+
+def _headline(name: str, suite: SuiteResult) -> bool:
+    """Whether a figure is shown for people: parts (by category or turn) and counts are in `--json` only."""
+    sensitive = name.startswith(("position", "length:", "style"))
+    return name != suite.metric and not name.startswith("n_") and (":" not in name or sensitive)
+
+
+def _aggregate(found: Aggregate) -> str:
+    text = f"{found.value:.4g}"
+    if found.low is not None and found.high is not None:
+        text += f" [{found.low:.4g} {found.high:.4g}]"
+    counts = [f"n {found.n:,}"] if found.n is not None else ["no interval"]
+    counts += [f"{found.missing:,} missing"] if found.missing else []
+    return f"{text} ({', '.join(counts)})"
+
+
+def _without(arm: ArmResult, what: str, suite: SuiteResult) -> str:
+    found = arm.without.get(what)
+    if found is None:
+        return ""
+    digits = places(suite)
+    kinds = f": {_reasons(arm.flags)}" if what == FLAGGED and arm.flags else ""
+    value = (
+        f"{_score(found.score, suite, digits)} n {found.score.n:,}" if found.score is not None else "nothing is left"
+    )
+    line = f"{arm.recipe} {value} ({found.left_out:,} left out{kinds})"
+    if found.difference is not None:
+        d = found.difference
+        ends = pair(d.low, d.high, suite.unit, digits, signed=True)
+        line += f", vs {suite.baseline} {number(d.value, suite.unit, digits, signed=True)} {ends} n {d.n:,}"
+    return line
 
 
 def _settle(arm: ArmResult, suite: SuiteResult) -> str:
@@ -166,11 +229,20 @@ def _notes(comparison: Comparison) -> Iterable[tuple[str, str]]:
     for recipe, changes in comparison.overrides.items():
         yield "config", f"{recipe}: " + ", ".join(f"{name} {value}" for name, value in changes.items())
     if comparison.equalised:
-        yield "budget", "equal for all: " + ", ".join(f"{name} {n}" for name, n in comparison.equalised.items())
+        parts = [f"{int(n):,} {name} per cell" for name, n in comparison.equalised.items()]
+        yield "budget", f"equal for all: {', '.join(parts)}, all its trainings together"
     if comparison.family > 1:
         yield "p", f"two-sided, Holm over {comparison.family} differences; intervals are 95 % each, not corrected"
     for label, why in comparison.failed_stages.items():
         yield "failed", f"{label}: {why}"
+    for one in comparison.leaks:
+        what = (
+            f"{one.affected:,} of {things(one.items, 'item')} of {one.suite} are in {things(one.rows, 'training row')}"
+        )
+        yield "leaks", f"{what} (policy {one.policy})"
+    if comparison.unchecked:
+        checks = things(comparison.unchecked, "check")
+        yield "leaks", f"{checks} of training rows not finished: what else leaked is not known"
     for line in comparison.warnings:
         yield "note", line
     yield "next", "  |  ".join(comparison.next_commands)

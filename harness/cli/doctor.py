@@ -30,7 +30,7 @@ class Finding:
 @json_option
 def doctor_command(as_json: bool) -> int:
     """Check this machine and installation; exit code 2 where something will not work."""
-    findings = [_python(), *_packages(), _torch(), _cores(), *_home(), _presets(), _models(), _tracking()]
+    findings = [_python(), *_packages(), _torch(), _cores(), *_home(), _presets(), _models(), _tracking(), *_servers()]
     if as_json:
         print_json([asdict(f) for f in findings])
     else:
@@ -127,3 +127,16 @@ def _tracking() -> Finding:
         return Finding(
             "mlflow", "note", f"{uri.split('@')[-1]} does not answer ({error}); runs go on and are tracked later"
         )
+
+
+def _servers() -> list[Finding]:
+    """The served models of the experiments that are found by name here, and whether their servers answer."""
+    from harness.config.single import served_models
+    from harness.engines.served.health import health
+
+    findings = []
+    for served, where in served_models():
+        answer = health(served.url or "", served.model, served.api_key_env)
+        text = f"{served.model} at {served.url} ({where}) {answer.text}"
+        findings.append(Finding("server", "ok" if answer.ok else "note", text))
+    return findings

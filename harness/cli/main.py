@@ -24,6 +24,8 @@ COMMANDS: dict[str, str] = {
     "gate": "Pass, fail or cannot tell: a verdict for CI.",
     "show": "List what there is; with a name, explain it.",
     "apply": "Run one block on a file.",
+    "score": "Score answers that exist already with a suite.",
+    "data": "Look at a source of rows: what is in it, and which test items are.",
     "export": "Copy a recipe's model or data out of the store.",
     "ui": "Open MLflow on this machine.",
     "init": "Copy the preset experiments, recipes, suites and data sources into a folder.",

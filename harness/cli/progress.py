@@ -34,6 +34,7 @@ class View:
             transient=True,
         )
         self.tasks: dict[str, Any] = {}
+        self.limits: set[str] = set()
         self.total = self.done = 0
         self.start = self.said = time.monotonic()
 
@@ -91,6 +92,13 @@ class View:
         self._say(f"FAILED {stage.label}: {data['why']}")
         if data["family"] == "bug":
             self._say(data["traceback"])
+
+    def _held(self, stage: Stage, data: Mapping[str, Any]) -> None:
+        self._remove(stage)
+        limit = data["why"].split(" ", 1)[0]
+        if limit not in self.limits:
+            self._say(data["why"])
+        self.limits.add(limit)
 
     def _remove(self, stage: Stage) -> None:
         if self.live and stage.key in self.tasks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -49,6 +50,8 @@ def run_command(
         tracked = drain(sinks[0]) if sinks else None
     if tracked is not None and tracked.message:
         click.echo(tracked.message, err=True)
+    if outcome.waiting_for_limits is not None:
+        click.echo(outcome.waiting_for_limits, err=True)
     _report(name, home, outcome, as_json)
     return outcome.exit_code
 
@@ -56,13 +59,20 @@ def run_command(
 def _report(name: str, home: Any, outcome: Any, as_json: bool) -> None:
     from harness import api
     from harness.errors import CannotTell
+    from harness.store.spent import Ledger
 
+    spent = Ledger(home.spent_file(name)).spent()
+    if spent.calls and not as_json:
+        unsure = f", {spent.unsure_usd:.2f} of it perhaps not charged" if spent.unsure_usd else ""
+        click.echo(f"served models cost {name} {spent.usd:.2f} USD so far ({spent.calls:,} calls{unsure})", err=True)
     summary = {
         "wall": outcome.wall,
         "done": len(outcome.done),
         "found": len(outcome.found),
         "failed": outcome.failed,
+        "held": outcome.held,
         "blocked": len(outcome.blocked),
+        "spent": asdict(spent),
     }
     try:
         comparison = api.compare(name, home=home)

@@ -18,7 +18,7 @@ PRESETS: tuple[Kinds, ...] = ("experiments", "recipes", "suites", "datasets")
 @click.option(
     "--check",
     is_flag=True,
-    help="Measure: for `pocket`, the models' targets; for a suite, that gold answers score full marks.",
+    help="Prove a suite on itself: gold answers full marks, others near zero; for `pocket` also the models' targets.",
 )
 @click.option(
     "--items",
@@ -131,36 +131,47 @@ def _print(document: dict[str, Any]) -> None:
 def _check(name: str | None, items: int, as_json: bool) -> int:
     from harness.errors import UserError
 
-    if name == "pocket":
-        targets = importlib.import_module("harness.pocket.check").check(items_per_family=items)
-        rows = [
-            {
-                "target": t.name,
-                "value": t.value,
-                "low": t.low,
-                "high": t.high,
-                "n": t.n,
-                "wanted": t.target,
-                "passed": t.passed,
-            }
-            for t in targets
-        ]
-    elif name is not None:
-        rows = _check_suite(name)
-    else:
-        raise UserError("--check needs a name: `loopbench show pocket --check`, or a suite's name")
+    if name is None:
+        raise UserError(
+            "--check needs a name: a suite's (`loopbench show gsm8k --check`), or `pocket` for the models too"
+        )
+    rows = _check_suite(name) + (_check_models(items) if name == "pocket" else [])
     if as_json:
         print_json({"name": name, "checks": rows})
     else:
         for row in rows:
-            interval = f"[{row['low']:.3f} {row['high']:.3f}]" if row.get("low") is not None else ""
+            interval = f"[{row['low']:.3f} {row['high']:.3f}]" if row["low"] is not None else ""
+            missing = f" missing={row['missing']}" if row["missing"] else ""
             word = "ok  " if row["passed"] else "MISS"
             value = "nothing graded" if row["value"] is None else f"{row['value']:.3f}"
-            click.echo(f"{word} {row['target']:<44} {value} {interval} n={row['n']} wanted {row['wanted']}")
+            judge = "" if row["judge"] in (None, "none") else f"   ({row['judge']})"
+            click.echo(
+                f"{word} {row['target']:<44} {value} {interval} n={row['n']}{missing} wanted {row['wanted']}{judge}"
+            )
     return 0 if all(row["passed"] for row in rows) else 1
 
 
+def _check_models(items: int) -> list[dict[str, Any]]:
+    """The pocket models' targets."""
+    targets = importlib.import_module("harness.pocket.check").check(items_per_family=items)
+    return [
+        {
+            "target": t.name,
+            "value": t.value,
+            "low": t.low,
+            "high": t.high,
+            "n": t.n,
+            "missing": 0,
+            "wanted": t.target,
+            "passed": t.passed,
+            "judge": None,
+        }
+        for t in targets
+    ]
+
+
 def _check_suite(name: str) -> list[dict[str, Any]]:
+    """What a suite proves about itself."""
     from harness.blocks import registry
     from harness.config.single import load_suite
     from harness.evaluate._selfcheck import selfcheck
@@ -168,13 +179,15 @@ def _check_suite(name: str) -> list[dict[str, Any]]:
     suite = load_suite(name, registry)
     return [
         {
-            "target": c.name,
+            "target": f"{c.name} answers, {c.metric}",
             "value": c.value,
-            "low": None,
-            "high": None,
+            "low": c.low,
+            "high": c.high,
             "n": c.n,
+            "missing": c.missing,
             "wanted": c.wanted,
             "passed": c.passed,
+            "judge": c.judge,
         }
         for c in selfcheck(suite.block, suite.judge)
     ]

@@ -44,17 +44,22 @@ def _report(home: Any, name: str) -> dict[str, Any]:
     finished = set(done)
     events = list(journal.read(home.journal_file(name)))
     failed: dict[str, str] = {}
+    held: dict[str, str] = {}
     for event in events:
         if event["event"] == "stage_failed":
             failed[event["key"]] = f"{event['label']}: {event['why']}"
+        elif event["event"] == "stage_held":
+            held[event["key"]] = event["why"]
         elif event["event"] in ("stage_finished", "stage_started"):
             failed.pop(event["key"], None)
+            held.pop(event["key"], None)
     cells = Counter(_cell_state(cell, set(done)) for cell in grid["cells"])
     return {
         "experiment": name,
         "stages": len(grid["stages"]),
         "done": len(done),
         "failed": {key: why for key, why in failed.items() if key in grid["stages"] and key not in finished},
+        "held": {key: why for key, why in held.items() if key in grid["stages"] and key not in finished},
         "cells": dict(cells),
         "last_event": events[-1] if events else None,
     }
@@ -74,3 +79,5 @@ def _print(report: dict[str, Any]) -> None:
     )
     for why in report["failed"].values():
         click.echo(f"  failed  {why}")
+    if report["held"]:
+        click.echo(f"  held    {len(report['held'])} stages: {list(report['held'].values())[-1]}")

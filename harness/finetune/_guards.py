@@ -66,67 +66,78 @@ class Watch:
             raise StageFailed(f"a batch trains {trained:,} tokens where its rows train {expected:,}. Its rows: {ids}")
 
 
+_Trainer: Any = object
+"""What stands behind `Guarded` is one of TRL's trainers, named where it is built: importing them takes seconds."""
+
+
+class Guarded(_Trainer):
+    """A trainer's steps, watched. Comes before TRL's class in the bases; `watch` must be set before `train`."""
+
+    watch: Watch
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+        rows = inputs.pop("rows")
+        self.watch.take(self.state.global_step, rows)
+        if "labels" in inputs:
+            self.watch.check_trained(rows, int((inputs["labels"] != IGNORED).sum()))
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.watch.check_number("loss", float(loss))
+        return loss
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        weights = inputs.pop("weights", None)
+        if weights is None:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+        count = kwargs.get("num_items_in_batch")
+        return -(outputs.log_probs * weights[:, 1:]).sum() / (outputs.label_mask.sum() if count is None else count)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.watch.check_number("gradient", float(norm))
+        return norm
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        self._metrics["train"]["num_tokens"] = [self.watch.seen_tokens]
+        super().log(logs, start_time)
+        if self.watch.progress is not None and "loss" in logs:
+            self.watch.progress(self.state.global_step, self.state.max_steps, dict(logs))
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        with writing(folder):
+            super()._save_checkpoint(model, trial)
+            _checkpoint.complete(folder, self.watch.fingerprint, _checkpoint.carried(self))
+
+
+class Ours(_Trainer):
+    """What we do ourselves, or not at all, in place of TRL."""
+
+    watch: Watch
+
+    def _send_telemetry(self) -> None:
+        """Nothing about a user's training leaves the machine."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """A checkpoint needs no card."""
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not reported; TRL's count walks through all parameters in every step."""
+        return 0
+
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset  # rows come as token ids, rendered by harness.records.chat
+
+    def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        return dataset  # harness.finetune._pairs does it in memory, without a cache file
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Order:
+        return self.watch.order
+
+
 @cache
 def guarded(base: str) -> Any:
     """`SFTTrainer` or `DPOTrainer` with the watch; the trainer's `watch` must be set before `train`."""
     import trl
 
-    parent: Any = getattr(trl, base)
-
-    class Guarded(parent):
-        watch: Watch
-
-        def _send_telemetry(self) -> None:
-            """Nothing about a user's training leaves the machine."""
-
-        def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-            """A checkpoint needs no card."""
-
-        def floating_point_ops(self, inputs: Any) -> int:
-            """Not reported; TRL's count walks through all parameters in every step."""
-            return 0
-
-        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-            return dataset  # rows come as token ids, rendered by harness.records.chat
-
-        def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-            return dataset  # harness.finetune._pairs does it in memory, without a cache file
-
-        def _get_train_sampler(self, train_dataset: Any = None) -> Order:
-            return self.watch.order
-
-        def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
-            rows = inputs.pop("rows")
-            self.watch.take(self.state.global_step, rows)
-            if "labels" in inputs:
-                self.watch.check_trained(rows, int((inputs["labels"] != IGNORED).sum()))
-            loss = super().training_step(model, inputs, num_items_in_batch)
-            self.watch.check_number("loss", float(loss))
-            return loss
-
-        def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            weights = inputs.pop("weights", None)
-            if weights is None:
-                return super().compute_loss(model, inputs, *args, **kwargs)
-            outputs = model(**inputs, use_cache=False, fused_lm_head=True)
-            count = kwargs.get("num_items_in_batch")
-            return -(outputs.log_probs * weights[:, 1:]).sum() / (outputs.label_mask.sum() if count is None else count)
-
-        def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-            norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-            self.watch.check_number("gradient", float(norm))
-            return norm
-
-        def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-            self._metrics["train"]["num_tokens"] = [self.watch.seen_tokens]
-            super().log(logs, start_time)
-            if self.watch.progress is not None and "loss" in logs:
-                self.watch.progress(self.state.global_step, self.state.max_steps, dict(logs))
-
-        def _save_checkpoint(self, model: Any, trial: Any) -> None:
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-            with writing(folder):
-                super()._save_checkpoint(model, trial)
-                _checkpoint.complete(folder, self.watch.fingerprint, _checkpoint.carried(self))
-
-    return Guarded
+    return type(f"Guarded{base}", (Guarded, Ours, getattr(trl, base)), {})

@@ -10,9 +10,9 @@ PERMUTATIONS = 128
 CHUNK = 4096
 RECALL = 0.99
 """Wanted probability that a pair just at the threshold becomes a candidate; pairs above it are likelier still."""
-_SEED = 42
+SEED = 42
 _WORD = re.compile(r"\w+")
-_UNSPACED = re.compile(
+UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 """Letters of scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, kana and Han."""
@@ -33,10 +33,10 @@ def earlier_twins(texts: Sequence[str], threshold: float, words: int) -> Iterato
     dropped: set[int] = set()
     for start in range(0, len(texts), CHUNK):
         chunk = [shingle(text, words) for text in texts[start : start + CHUNK]]
-        matrix = RMinHash.digest_matrix_from_token_sets(chunk, PERMUTATIONS, _SEED)
+        matrix = RMinHash.digest_matrix_from_token_sets(chunk, PERMUTATIONS, SEED)
         flags = index.insert_matrix_and_query_duplicate_flags(matrix, start)
         suspects = [offset for offset, flag in enumerate(flags) if flag]
-        sketches = RMinHash.from_token_sets([chunk[offset] for offset in suspects], PERMUTATIONS, _SEED)
+        sketches = RMinHash.from_token_sets([chunk[offset] for offset in suspects], PERMUTATIONS, SEED)
         found = dict(zip(suspects, index.query_all(sketches), strict=True))
         for offset in range(len(chunk)):
             number = start + offset
@@ -55,7 +55,7 @@ def shingle(text: str, words: int) -> list[str]:
     """
     lower = " ".join(text.lower().split())
     tokens = _WORD.findall(lower)
-    spaced = sum(map(len, tokens)) - len(_UNSPACED.findall(lower))
+    spaced = sum(map(len, tokens)) - len(UNSPACED.findall(lower))
     if 2 * spaced >= len(lower) - lower.count(" "):
         return [" ".join(tokens[i : i + words]) for i in range(max(1, len(tokens) - words + 1))]
     return [lower[i : i + CHARACTERS] for i in range(max(1, len(lower) - CHARACTERS + 1))]

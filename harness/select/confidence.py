@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from harness.blocks.base import ModelRole, identity
 from harness.blocks.kinds import Ask, Columns, Completion, Context, Reply, Request, Sampling, Scorer, Tolerant
+from harness.engines.base import Capability
 from harness.records.example import Example
 from harness.records.hashing import seed_of
 from harness.records.values import Count
@@ -40,6 +41,10 @@ class Confidence(Scorer):
     def is_random(self) -> bool:
         """Only agreement draws samples."""
         return self.by == "agreement"
+
+    def asks(self) -> dict[str, frozenset[Capability]]:
+        """Agreement needs answers only; likelihood, the model's opinion of a given one."""
+        return {"model": frozenset({"logprobs" if self.by == "likelihood" else "generate"})}
 
     def columns(self) -> tuple[str, ...]:
         """One column."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.blocks.base import ModelRole, identity
 from harness.blocks.kinds import Columns, Context, Reply, Request, Scorer, Tolerant
+from harness.engines.base import Capability
 from harness.records.example import Example
 from harness.records.values import Count
 from harness.select._forms import FORMS, instruction_of
@@ -49,6 +50,10 @@ class Ifd(Scorer):
         unit="tokens",
     )
     as_released: bool = identity(True, description="Reproduce the released token counts; `chat` has none to reproduce.")
+
+    def asks(self) -> dict[str, frozenset[Capability]]:
+        """Losses of given answers."""
+        return {"model": frozenset({"logprobs"})}
 
     def columns(self) -> tuple[str, ...]:
         """The score and its two parts."""

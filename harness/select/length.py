@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from harness.blocks.base import OptionalRole, identity
 from harness.blocks.kinds import Columns, Context, Reply, Request, Scorer
+from harness.engines.base import Capability
 from harness.records.example import Example, prompt_text
 
 
@@ -31,6 +32,10 @@ class Length(Scorer):
         if (self.unit == "tokens") != (self.model is not None):
             raise ValueError("`unit: tokens` and `model` belong together: tokens are counted by a model's tokenizer")
         return self
+
+    def asks(self) -> dict[str, frozenset[Capability]]:
+        """A tokenizer, which is as good as token ids."""
+        return {"model": frozenset({"continue"})}
 
     def columns(self) -> tuple[str, ...]:
         """One column."""

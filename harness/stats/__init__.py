@@ -1,10 +1,11 @@
 """Statistics of paired experiments: intervals, differences, tests, ties, power, the gate's rule. Stands alone."""
 
+from harness.stats.bootstrap import item_bootstrap
 from harness.stats.estimate import ALPHA, CONFIDENCE, MIN_RUNS, Difference, Estimate, Noise
 from harness.stats.exact import holm, paired_test
 from harness.stats.groups import tie_groups
 from harness.stats.paired import difference
-from harness.stats.power import Settle, detectable, settle
+from harness.stats.power import Settle, assumed, detectable, settle
 from harness.stats.scores import score
 from harness.stats.verdict import Rates, error_rates, non_inferior
 
@@ -17,10 +18,12 @@ __all__ = [
     "Noise",
     "Rates",
     "Settle",
+    "assumed",
     "detectable",
     "difference",
     "error_rates",
     "holm",
+    "item_bootstrap",
     "non_inferior",
     "paired_test",
     "score",

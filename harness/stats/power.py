@@ -49,6 +49,28 @@ def scaled(noise: Noise, runs: int, n: int) -> Noise:
     )
 
 
+def assumed(
+    n: int, runs: int, *, share: float = 0.5, seed_sd: float = 0.0, agreement: float = 0.5, width: float = 1.0
+) -> Noise:
+    """The noise to expect of a paired difference before anything is measured: for planning a design.
+
+    Args:
+        n: items.
+        runs: training seeds per arm.
+        share: score of both arms, as a share of the metric's range.
+        seed_sd: deviation of one arm's score from training seed to training seed, in the metric's unit.
+        agreement: correlation of the two arms' grades over items, 0 to 1 (same model family: about one half).
+        width: of the metric's range; 1 for shares.
+
+    Raises:
+        ValueError: fewer than two items, no run, or a share or agreement outside 0 to 1.
+    """
+    if n < 2 or runs < 1 or not 0 <= share <= 1 or not 0 <= agreement <= 1:
+        raise ValueError("a design needs two items, one run, and a share and an agreement between 0 and 1")
+    items = 2 * width**2 * share * (1 - share) * (1 - agreement) / n
+    return Noise(persistent=items / 2, residual=items / 2 / runs, seed=2 * seed_sd**2 / runs, n=n, runs=runs)
+
+
 def detectable(noise: Noise, *, runs: int | None = None, n: int | None = None, power: float = POWER) -> float:
     """The smallest true difference that is told from 0 with the given power, in the metric's unit.
 

@@ -111,9 +111,7 @@ def _wilson(of: Spread, alpha: float, bounds: Bounds, *, size: int, binary: bool
     units = of.units / width**2 * ((of.n - 1) / of.n if plain else 1.0)
     if binary:
         units = np.maximum(units, spare / size)
-    square = z**2 * units
-    if of.random_runs:
-        square = square + quantile(alpha, of.runs - 1) ** 2 * of.excess() / width**2
+    square = of.half_square(units * width**2, np.asarray(z), quantile(alpha, max(of.runs - 1, 1))) / width**2
     # Where nothing varies each unit counts once (the runs may all be alike), as if it could be either bound: that all
     # are equal says where they are, not how far another item may be from them.
     some = (square > 0) & (spare > 0)

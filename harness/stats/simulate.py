@@ -1,7 +1,8 @@
 """Experiments drawn from the noise of a measured difference: the statistics that an interval is made of, no items.
 
-Normal theory: the mean is normal, the variances of units, of runs and of the rest are scaled chi². `benchmarks/
-statistics.py` compares the rates that follow with those of simulated items.
+Normal theory: the mean is normal, the variances of units, of runs and of the rest are scaled chi². The script
+`benchmarks/intervals.py`
+compares the rates that follow with those of simulated items.
 """
 
 from __future__ import annotations

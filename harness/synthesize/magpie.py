@@ -14,6 +14,7 @@ from pydantic import StringConstraints
 from harness.blocks.base import ModelRole, OptionalRole, identity
 from harness.blocks.kinds import Ask, Context, Item, Made, Reply, Request, Sampling, Synthesizer
 from harness.blocks.prompts import fill
+from harness.engines.base import Capability
 from harness.errors import UserError
 from harness.records.example import Dropped, Example, Message, Origin
 from harness.records.values import Count
@@ -77,6 +78,10 @@ class Magpie(Synthesizer):
     def uses_feedback(self) -> bool:
         """True with `focus: feedback`."""
         return self.focus == "feedback"
+
+    def asks(self) -> dict[str, frozenset[Capability]]:
+        """A user's turn can only be sampled where the prompt's token ids are given."""
+        return {"model": frozenset({"continue"})}
 
     def items(self, rows: Iterable[Example], context: Context) -> Iterator[Item]:
         """One item per attempt. Without any feedback yet, in a first iteration say, nothing is steered."""

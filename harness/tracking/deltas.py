@@ -23,7 +23,10 @@ class Found:
     result: Comparison | None = None
 
     def points(self, time: int) -> list[Point]:
-        """`delta/<suite>/<metric>/<recipe>` with `.low .high .p_holm`, at the last iteration.
+        """`delta/<suite>/<metric>/<recipe>` with `.low .high .n .runs .missing .p_holm`, at the last iteration.
+
+        `score/<suite>/<metric>/<recipe>` is the recipe's score over its seeds, with the same parts. `:not_flagged` and
+        `:not_leaked` are the same without suspect answers or items seen in training.
 
         With several students, the student's role is appended. `time` is unix milliseconds.
         """
@@ -53,23 +56,33 @@ def _points(result: Comparison, time: int) -> Iterator[Point]:
     for suite in result.suites:
         tail = f"/{safe(suite.student)}" if len(result.students) > 1 else ""
         for arm in suite.arms:
+            key = f"{safe(f'delta/{suite.suite}/{suite.metric}')}/{names[arm.recipe]}{tail}"
+            score = "score" + key.removeprefix("delta")
+            if arm.score is not None:
+                yield from _arm(score, arm.score, time, result.iterations)
             if arm.difference is not None:
-                key = f"{safe(f'delta/{suite.suite}/{suite.metric}')}/{names[arm.recipe]}{tail}"
-                yield from _arm(key, arm, time, result.iterations)
+                yield from _arm(key, arm.difference, time, result.iterations)
+                if arm.p_holm is not None:
+                    yield Point(f"{key}.p_holm", arm.p_holm, time, result.iterations)
+            for what, found in arm.without.items():
+                if found.score is not None:
+                    yield from _arm(f"{score}:not_{what}", found.score, time, result.iterations)
+                if found.difference is not None:
+                    yield from _arm(f"{key}:not_{what}", found.difference, time, result.iterations)
 
 
-def _arm(key: str, arm: ArmResult, time: int, step: int) -> Iterator[Point]:
-    if arm.difference is None:
-        return
-    yield from bounded(key, arm.difference.value, arm.difference.low, arm.difference.high, time, step)
-    if arm.p_holm is not None:
-        yield Point(f"{key}.p_holm", arm.p_holm, time, step)
+def _arm(key: str, found: Estimate | Difference, time: int, step: int) -> Iterator[Point]:
+    """The score or difference with its interval, the number of items and runs behind it, and the missing grades."""
+    yield from bounded(key, found.value, found.low, found.high, time, step)
+    for name, count in (("n", found.n), ("runs", found.runs), ("missing", found.missing)):
+        yield Point(f"{key}.{name}", float(count), time, step)
 
 
 def _suite_note(suite: SuiteResult) -> str:
     judge = f", {suite.label}" if suite.label else ""
     student = f"student {suite.student}; {suite.scope}"
-    head = f"**{suite.suite}** v{suite.version}, {suite.split} split, {suite.items:,} items{judge}; {student}"
+    size = f"{suite.items:,} items, {suite.missing:,} grades missing"
+    head = f"**{suite.suite}** v{suite.version}, {suite.split} split, {size}{judge}; {student}"
     columns = ("recipe", suite.metric, f"vs {suite.baseline}", "p Holm", "verdict")
     lines = [_row(columns), _row("---" for _ in columns), *(_arm_note(arm) for arm in suite.arms)]
     return head + "\n\n" + "\n".join(lines)

@@ -70,6 +70,8 @@ def scores(
 ) -> list[Point]:
     """The scores of one evaluation: every metric with bounds, n and missing, overall and by category.
 
+    Where answers are flagged (they look like an attack on the judge), `:not_flagged` is the metric without them.
+
     Args:
         suite: whose metrics are read.
         split: `dev` or `test`.
@@ -79,6 +81,9 @@ def scores(
     """
     time, points = milliseconds(manifest), []
     groups = {"": list(grades)} | _by_category(grades)
+    clean = [row for row in grades if not (row.get("tags") or {}).get("flag")]
+    if len(clean) < len(grades):
+        groups["not_flagged"] = clean
     for category, rows in groups.items():
         for metric in suite.metrics:
             name = safe(f"{split}/{suite.name}/{metric.name}" + (f":{category}" if category else ""))

@@ -17,7 +17,7 @@ from harness.analysis.grid import Cell, Grid, Turn
 from harness.records import evaltables
 from harness.records.hashing import sha256
 from harness.store.artifacts import MANIFEST, Store
-from harness.tracking import points
+from harness.tracking import points, watch
 from harness.tracking.points import Point
 
 Ref = tuple[str, str]
@@ -102,6 +102,7 @@ def cell_units(grid: Grid, cell: Cell, reader: Reader) -> list[Unit]:
         units += _scores(grid, grid.untuned[cell.student], reader, tables=False)
     for turn in cell.turns:
         units += _steps(grid, cell, turn, reader)
+        units += _leaks(grid, turn, reader)
         units += _scores(grid, turn, reader)
         units += _costs(grid, turn, reader)
     return units
@@ -142,6 +143,21 @@ def _steps(grid: Grid, cell: Cell, turn: Turn, reader: Reader) -> Iterator[Unit]
                 needs=(ref, *earlier),
                 build=partial(_curves, reader, name, ref, earlier),
             )
+
+
+def _leaks(grid: Grid, turn: Turn, reader: Reader) -> Iterator[Unit]:
+    """What the checks of an iteration's training rows found; under `leaks: drop` also what was left out."""
+    for key in turn.stages:
+        ref = (str(grid.stages[key]["kind"]), key)
+        if grid.stages[key]["action"] == "leaks":
+            yield Unit(id=_id("leaks", turn.iteration, key), needs=(ref,), build=partial(_found, reader, turn, ref))
+        elif grid.stages[key]["action"] == "clean":
+            build = partial(_rows, grid, reader, "clean", turn.iteration, ref, ())
+            yield Unit(id=_id("clean", turn.iteration, key), needs=(ref,), build=build)
+
+
+def _found(reader: Reader, turn: Turn, ref: Ref) -> Batch:
+    return Batch(points=watch.leaks(turn.iteration, reader.manifest(ref)))
 
 
 def _rows(grid: Grid, reader: Reader, name: str, iteration: int, ref: Ref, sources: Sequence[Ref]) -> Batch:
@@ -197,8 +213,12 @@ def _graded(
                 rows=len(grades),
             )
         )
+    manifest = reader.manifest(("grades", key))
     return Batch(
-        points=points.scores(info, split, iteration, reader.manifest(("grades", key)), grades),
+        points=[
+            *points.scores(info, split, iteration, manifest, grades),
+            *watch.sentinels(suite, split, iteration, manifest),
+        ],
         inputs=inputs,
         tables=[_table(path, grades, reader.answers(answers) if answers else ())] if path else (),
     )

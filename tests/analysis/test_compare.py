@@ -63,7 +63,8 @@ def test_fewer_than_three_seeds_give_a_checkpoint_difference(tmp_path: Path) -> 
     assert (good.test, good.exact.test) == ("t over items", "mcnemar")
     assert (good.difference.p < 0.05) == (good.difference.low > 0 or good.difference.high < 0)
     assert good.difference.p != good.exact.p, "each test has its own field"
-    assert "exact test on items, one checkpoint each, not corrected: good mcnemar" in comparison_text(found)
+    assert "bootstrap on items, one checkpoint each, not corrected: good mcnemar" in comparison_text(found)
+    assert good.exact.low < good.difference.value < good.exact.high
     assert found.suites[0].groups == ()
     assert found.suites[0].scope == "these checkpoints only (1 training seed; three are needed)"
     plan = arm(found, "same").settle
@@ -227,7 +228,7 @@ def test_the_table_says_it_in_120_columns(tmp_path: Path) -> None:
 
     assert max(map(len, lines)) <= 120
     assert lines[0] == "night   3 recipes × 3 seeds × 2 iterations   168 s   0 failed stages"
-    assert lines[1] == "test split, pocket v1, 400 items, ORACLE judge (programmatic)"
+    assert lines[1] == "test split, pocket v1, 400 items, 12 grades missing, ORACLE judge (programmatic)"
     assert any(line.startswith("magpie-with") and line.endswith("better, 5x tokens") for line in lines)
     assert any(line.startswith("untuned") for line in lines)
     for word in ("groups", "noise", "scope", "settle", "dropped", "spent", "next"):

@@ -135,6 +135,43 @@ def test_another_judge_is_refused_by_the_field_that_differs(changed: Changed, na
     assert said in result.text()
 
 
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        ({"suite": {"block": "other"}}, "suite is other, in the baseline pocket"),
+        ({"suite": {"version": 2}}, "version is 2, in the baseline 1"),
+        ({"suite": {"scorer": 2}}, "scorer is 2, in the baseline 1"),
+        ({"suite": {"options": {"temperature": 0.7}}}, "options.temperature is 0.7, in the baseline None"),
+        ({"suite": {"options": {"count": 60, "shots": 8}}}, "options.shots is 8, in the baseline None"),
+        ({"template": "t2"}, "template is t2, in the baseline None"),
+        ({"suite": {"items": {"test": "h2"}}}, "items is h2, in the baseline"),
+        (
+            {"suite": {"headline": "x", "metrics": [{"name": "accuracy"}, {"name": "x"}]}},
+            "metrics is ['accuracy', 'x']",
+        ),
+    ],
+    ids=["suite", "version", "scorer", "decoding", "shots", "template", "items", "metrics"],
+)
+def test_unlike_scores_are_refused_by_the_field_that_differs(
+    changed: Changed, after: dict[str, Any], said: str
+) -> None:
+    result = changed(before={"items": 60}, items=60, **after)
+
+    assert (result.status, result.exit_code) == ("cannot tell", 3)
+    assert "unlike suites are not compared: " in result.text()
+    assert said in result.text()
+
+
+def test_a_baseline_of_an_older_format_says_how_to_write_it_anew(tmp_path: Path) -> None:
+    write(tmp_path, Written(name="main", items=60))
+    file = tmp_path / "main.json"
+    write_baseline(tmp_path, "main", None, file)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format_version": 1}))
+
+    with pytest.raises(UserError, match="its format is 1, known here is 2.*writes it anew"):
+        gate_experiment(tmp_path, "main", baseline=file, margins={"accuracy": 0.1})
+
+
 @pytest.mark.parametrize(("revision", "refused"), [("abc", False), (None, True)])
 def test_a_judges_written_name_counts_only_without_a_revision(
     changed: Changed, revision: str | None, refused: bool

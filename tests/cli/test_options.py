@@ -18,6 +18,8 @@ OPTIONS = {
     "gate": {"--recipe", "--baseline", "--margin", "--write", "--json"},
     "show": {"--check", "--items", "--json"},
     "apply": {"--data", "--model", "--set", "--seed", "--output", "--dropped", "--json"},
+    "score": {"--outputs", "--verdicts", "--judge", "--split", "--json", "--output"},
+    "data": set(),
     "export": {"--data", "--seed", "--iteration", "--output", "--json"},
     "ui": {"--port", "--json"},
     "init": {"--json"},

@@ -25,15 +25,15 @@ def experiments(n: int, p: float, seed_sd: float, shared: bool, seed: int) -> np
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["fresh", "shared"])
-@pytest.mark.parametrize("ratio", [0, 1], ids=["same-seeds", "noisy-seeds"])
+@pytest.mark.parametrize("ratio", [0, 1, 2], ids=["same-seeds", "noisy-seeds", "seeds-dominate"])
 @pytest.mark.parametrize(("n", "p"), [(40, 0.03), (40, 0.5), (805, 0.03), (805, 0.5)])
 def test_scores_cover(n: int, p: float, ratio: int, shared: bool) -> None:
     values = experiments(n, p, ratio * (p * (1 - p) / n) ** 0.5, shared, 0)
     low, high = interval(values, clusters=None, bounds=(0.0, 1.0), binary=True)
     coverage = float(((low <= p) & (p <= high)).mean())
 
-    assert coverage >= 0.93
-    assert coverage <= 0.985 or n * p < 20
+    assert coverage >= (0.93 if ratio < 2 else 0.92)
+    assert coverage <= 0.98 or n * p < 20
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["fresh", "shared"])

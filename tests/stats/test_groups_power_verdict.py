@@ -59,6 +59,17 @@ def test_the_detectable_effect_is_found_four_times_in_five() -> None:
     assert hits / trials == pytest.approx(0.8, abs=0.07)
 
 
+def test_a_design_can_be_judged_before_anything_is_measured() -> None:
+    from harness.stats import assumed
+
+    usual = detectable(assumed(805, 3, seed_sd=0.01))
+
+    assert 0.03 < usual < 0.15
+    assert detectable(assumed(805, 6, seed_sd=0.01)) < usual < detectable(assumed(80, 3, seed_sd=0.01))
+    with pytest.raises(ValueError, match="two items"):
+        assumed(1, 3)
+
+
 def test_seeds_settle_what_seeds_made_noisy() -> None:
     plan = settle(found(0.08, seed=4e-4), seconds_per_run=12.0)
 

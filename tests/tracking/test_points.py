@@ -80,6 +80,23 @@ def test_a_missing_grade_is_counted_and_widens() -> None:
     assert found["test/s/score.low"] < whole["test/s/score.low"]
 
 
+def test_suspect_answers_are_left_out_of_a_second_figure() -> None:
+    metric = Metric(name="score", binary=True)
+    rows = [grade(float(k < 8), str(k)) | {"tags": {"flag": "constant"} if k < 3 else {}} for k in range(10)]
+    found = made(rows, metric)
+    assert (found["test/s/score"], found["test/s/score.n"]) == (0.8, 10)
+    assert (found["test/s/score:not_flagged"], found["test/s/score:not_flagged.n"]) == (pytest.approx(5 / 7), 7)
+    assert {f"test/s/score:not_flagged.{part}" for part in ("low", "high", "missing")} <= set(found)
+    assert not any("flagged" in key for key in made(rows[3:], metric))
+
+
+def test_a_suites_own_figure_keeps_its_interval_n_and_missing() -> None:
+    report = {"win_rate": 50.0, "win_rate.low": 45.0, "win_rate.high": 55.0, "win_rate.n": 10, "win_rate.missing": 0}
+    rows = [grade(float(k < 5), str(k)) for k in range(10)]
+    found = points.scores(suite(Metric(name="score")), "test", 1, {"created": 1.5, "report": report}, rows)
+    assert {p.key: p.value for p in found if "win_rate" in p.key} == {f"test/s/{k}": v for k, v in report.items()}
+
+
 def test_nothing_measured_is_no_score() -> None:
     found = made([grade(None, "a"), grade(None, "b")], Metric(name="score"))
     assert found == {"test/s/score.n": 2, "test/s/score.missing": 2}

@@ -171,7 +171,9 @@ def test_another_plan_is_another_parent(world: Any) -> None:
 
 def test_the_comparison_with_the_baseline_is_on_the_parent(seen: Any) -> None:
     history = seen.history()[PARENT]
-    assert set(history) == {f"delta/pocket/accuracy/top_top.keep_5{part}" for part in ("", ".low", ".high", ".p_holm")}
+    parts = ("", ".low", ".high", ".n", ".runs", ".missing")
+    scores = {f"score/pocket/accuracy/{name}{part}" for name in ("all-data", "top_top.keep_5") for part in parts}
+    assert set(history) == scores | {f"delta/pocket/accuracy/top_top.keep_5{part}" for part in (*parts, ".p_holm")}
     ((step, _, value),) = history["delta/pocket/accuracy/top_top.keep_5"]
     low, high = (history[f"delta/pocket/accuracy/top_top.keep_5.{part}"][0][2] for part in ("low", "high"))
     assert step == 2
