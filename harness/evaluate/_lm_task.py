@@ -246,8 +246,10 @@ def _document(task: Any, doc_number: int, instances: Sequence[Any]) -> Document:
     if isinstance(target, int) and choices is not None:
         target = choices[target]
     wanted = tuple(_wanted(instance) for instance in instances)
-    if not isinstance(text, str) or not text:
-        text = "\n".join(request.context or str(request.continuation) for request in wanted)
+    if not isinstance(text, str):  # the choices are what stands before the target
+        text = "\n".join(f"{one} {target}" for one in choices or ())
+    if not text:
+        text = "\n".join(request.continuation or request.context for request in wanted)
     right = choice if choices is not None and isinstance(choice, int) else None
     return Document(doc_number, text, right, wanted, str(target), int(task.config.repeats or 1), telling)
 
