@@ -17,13 +17,13 @@ RATINGS = {"none": 10, "wrong form": 6, "cut off": 2, "wrong answer": 2, "other 
 _SHOWN = {"none": 0.3, "wrong form": 0.14, "cut off": 0.14, "wrong answer": 0.28, "other question": 0.14}
 """How often each problem is shown: right or wrong is what takes longest to learn."""
 _SHARES = {
-    "single": 0.24,
-    "double": 0.22,
-    "steer": 0.12,
-    "rate": 0.14,
-    "critique": 0.12,
-    "rewrite": 0.08,
-    "propose": 0.08,
+    "single": 0.30,
+    "double": 0.25,
+    "steer": 0.15,
+    "rate": 0.09,
+    "critique": 0.08,
+    "rewrite": 0.07,
+    "propose": 0.06,
 }
 _HARD = {"reasoning": 3.0, "math": 2.0, "writing": 1.5, "coding": 1.5}
 """Families that take longer to learn are drawn more often where only answers train and after a system turn; the

@@ -30,7 +30,7 @@ SETTLED = 8_000_000
 """Tokens after which the learning rate halves and only `USER_SHARE` of the chats train their user turns.
 
 What users ask is random by design, so its gradient is mostly noise once the wordings are learned."""
-USER_SHARE = 0.7
+USER_SHARE = 0.9
 TOLD = 12_000_000
 """Tokens after which `RETOLD_SHARE` of the passages that base reads have their second wording."""
 RETOLD_SHARE = 0.65

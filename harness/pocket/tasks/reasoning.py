@@ -45,19 +45,22 @@ def _middle(slots: Slots, previous: Turn | None) -> Solution | None:
     return final("answer :", order[1], [f"order : {' , '.join(order)} ."], state=order, more=more, others=order)
 
 
-def _swapped(things: list[str], one: str, two: str, asked: str) -> Solution | None:
+def _swap(slots: Slots, _previous: Turn | None) -> Solution | None:
+    one, two = _PLACES.index(slots["x"]), _PLACES.index(slots["y"])
     if one == two:
         return None
-    now = list(things)
-    i, j = _PLACES.index(one), _PLACES.index(two)
-    now[i], now[j] = now[j], now[i]
-    line = " , ".join(now) + " ."
-    return final("answer :", now[_PLACES.index(asked)], [line], state=now, others=now)
+    things = [slots[p] for p in _PEOPLE]
+    things[one], things[two] = things[two], things[one]
+    return _placed(things, slots["z"])
 
 
-def _swap(slots: Slots, previous: Turn | None) -> Solution | None:
-    things = [slots[p] for p in _PEOPLE] if previous is None else list(previous.truth["state"])
-    return _swapped(things, slots["x"], slots["y"], slots["z"])
+def _placed(things: list[str], asked: str) -> Solution:
+    line = " , ".join(things) + " ."
+    return final("answer :", things[_PLACES.index(asked)], [line], state=things, others=things)
+
+
+def _other_place(slots: Slots, previous: Turn | None) -> Solution | None:
+    return None if previous is None else _placed(previous.truth["state"], slots["z"])
 
 
 def _kind(slots: Slots, _previous: Turn | None) -> Solution | None:
@@ -121,9 +124,6 @@ FOLLOW_UPS = (
         weight=2.0, draw=_draw_end,
     ),
     Form("middle", "follow", "and who is in the middle ?", {}, _middle, _ORDER, weight=0.5),
-    Form(
-        "swap_again", "follow", "now the {x} and the {y} swap . which is {z} ?",
-        {"x": _PLACES, "y": _PLACES, "z": _ASKED}, _swap, _SWAPS,
-    ),
+    Form("other_place", "follow", "and which is {z} ?", {"z": _ASKED}, _other_place, _SWAPS),
     Form("kind_again", "follow", "and what is every {ask} ?", {"ask": KINDS}, _kind_again, _KINDS, draw=_draw_kind),
 )  # fmt: skip

@@ -71,7 +71,8 @@ FORMS = (
     ),
     Form(
         "legs", "animals", "how many legs have {n} {one} and {m} {two} ?",
-        {"n": range(2, 10), "one": ANIMALS, "m": range(2, 10), "two": ANIMALS}, _legs, weight=2.0,
+        # Two tables, so that both may be of one kind.
+        {"n": range(2, 10), "one": ANIMALS, "m": range(2, 10), "two": ANIMALS[::-1]}, _legs, weight=2.0,
     ),
 )  # fmt: skip
 _PAIRS, _THREES = (tuple(f"{kind}_{word}" for word in SCALES) for kind in ("pair", "three"))
