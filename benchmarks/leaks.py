@@ -87,7 +87,9 @@ def main() -> None:
     spent = time.process_time() - start
     print(f"index of {len(given):,} passages: {built:.2f} s CPU")
     print(f"{len(rows):,} rows: {spent:.2f} s CPU, {len(rows) / spent:,.0f} rows/s; {len(hits)} hits")
-    choices = [Leaks(words=w, share=share, near=0.8) for w, share in ((13, 0.2), (13, 0.0), (8, 0.2), (8, 0.5), (8, 0.6))]
+    choices = [
+        Leaks(words=w, share=share, near=0.8) for w, share in ((13, 0.2), (13, 0.0), (8, 0.2), (8, 0.5), (8, 0.6))
+    ]
     for options in [*choices, Leaks(near=None)]:
         other = Checker(given, options)
         found = {}
@@ -96,7 +98,8 @@ def main() -> None:
             found[kind] = len({h.row for h in other.check(copies) if h.item == h.row}) / len(copies)
         recall = ", ".join(f"{kind} {share:.3f}" for kind, share in found.items())
         count = len(list(other.check(rows)))
-        print(f"words {options.words}, share {options.share}, near {options.near}: recall {recall}; {count} hits in the rows")
+        rule = f"words {options.words}, share {options.share}, near {options.near}"
+        print(f"{rule}: recall {recall}; {count} hits in the rows")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.analysis.arms import Arm
 from harness.analysis.grid import Grid
-from harness.stats import Estimate
 from harness.stats.estimate import CONFIDENCE, MIN_RUNS
 
 if TYPE_CHECKING:
@@ -112,18 +111,3 @@ def _shares(arm: Arm) -> tuple[float, float]:
     of = spread(values)
     single = float(np.mean(values.var(axis=1, ddof=1))) / values.shape[1]
     return (float(of.units) / single, float(of.rest) / single) if single > 0 else (1.0, 0.0)
-
-
-def as_estimate(found: Aggregate) -> Estimate | None:
-    """The figure as an estimate, where its interval is known."""
-    if found.low is None or found.high is None:
-        return None
-    return Estimate(
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        n=found.n or 0,
-        missing=found.missing,
-        runs=found.runs,
-        random_runs=found.random_runs,
-    )

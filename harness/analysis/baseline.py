@@ -17,6 +17,7 @@ from harness.analysis.grid import Grid, SuiteFacts
 from harness.analysis.sentinels import readings
 from harness.errors import CannotTell, UserError
 from harness.records.sentinels import Reading
+from harness.stats import score
 from harness.store.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -99,7 +100,10 @@ def save(path: Path, grid: Grid, sides: Sides, split: str) -> None:
         "experiment": grid.experiment,
         "plan_key": grid.plan_key,
         "split": split,
-        "arms": {name: {suite: _plain(side) for suite, side in suites.items()} for name, suites in sides.items()},
+        "arms": {
+            name: {suite: _plain(side, grid.suites[suite]) for suite, side in suites.items()}
+            for name, suites in sides.items()
+        },
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +112,7 @@ def save(path: Path, grid: Grid, sides: Sides, split: str) -> None:
         raise UserError(f"{path}: the baseline could not be written ({error.strerror})") from error
 
 
-def _plain(side: Side) -> dict[str, Any]:
+def _plain(side: Side, facts: SuiteFacts) -> dict[str, Any]:
     first = next(iter(side.metrics.values()))
     arms = {name: aligned(arm, first.ids, first.recipe) for name, arm in side.metrics.items()}
     return {
@@ -119,10 +123,20 @@ def _plain(side: Side) -> dict[str, Any]:
         "engines": sorted(list(pair) for pair in side.engines),
         "runs": [list(run) for run in first.runs],
         "sentinels": [reading.to_json() for reading in side.sentinels],
+        "scores": {name: _score(arm, facts.metric(name).bounds) for name, arm in arms.items()},
         "ids": list(first.ids),
         "clusters": list(first.clusters),
         "values": {name: _rows(arm) for name, arm in arms.items()},
     }
+
+
+def _score(arm: Arm, bounds: tuple[float, float] | None) -> dict[str, Any]:
+    """For people who read the file: the gate itself compares items."""
+    try:
+        found = score(arm.all(), clusters=arm.clusters, bounds=bounds)
+    except CannotTell as error:
+        return {"value": None, "n": len(arm.ids), "reason": str(error)}
+    return {name: getattr(found, name) for name in ("value", "low", "high", "n", "missing", "runs")}
 
 
 def _rows(arm: Arm) -> list[list[float | None]]:

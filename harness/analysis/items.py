@@ -65,8 +65,7 @@ def _columns(grid: Grid, where: Mapping[str, Any], key: str) -> Iterator[dict[st
 
     if not grid.store.done("grades", key):
         return
-    table = evaltables.grades_frame(grid.store.open("grades", key) / "grades.parquet", texts=False)
-    columns = {str(name): table[name].to_numpy() for name in table.columns}
+    columns = evaltables.grades_columns(grid.store.open("grades", key) / "grades.parquet")
     texts = {name: columns[name].astype(object) for name in ("id", "item", "cluster", "category", "missing", "flag")}
     texts["cluster"] = np.where(texts["cluster"].astype(bool), texts["cluster"], texts["item"])
     for name, given in columns.items():

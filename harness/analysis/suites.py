@@ -71,7 +71,7 @@ def compare_suite(
         replace(
             result,
             aggregates=of_arm(grid, result.recipe, student, facts.name, split, arms[result.recipe]),
-            flags=_flags(frame, grid, result.recipe, student),
+            flags=_flags(frame, grid, arms[result.recipe], student),
             without=beside[result.recipe],
         )
         if result.recipe in arms
@@ -138,7 +138,7 @@ def _arm_result(
     if found is not None and steady and found.noise.judge is None:
         found = replace(found, noise=replace(found.noise, judge=0.0))
     mine = frame[frame["recipe"] == recipe]
-    absent = mine.loc[mine["value"].isna(), "missing"].fillna("no reason given").value_counts()
+    absent = _absent(mine)
     tokens = cost[base].train_tokens
     return ArmResult(
         recipe=recipe,
@@ -148,25 +148,42 @@ def _arm_result(
         test=None if found is None else "t over items and seeds" if found.random_runs else "t over items",
         verdict=BASELINE if recipe == base and arm is not None else CANNOT_TELL if reason else NO_DATA,
         note="",
-        history=_history(mine, recipe, metric.bounds),
+        history=_history(mine, recipe, metric.bounds, value),
         cost=cost[recipe],
         token_ratio=cost[recipe].train_tokens / tokens if tokens else None,
-        missing={str(reason): int(n) for reason, n in absent.items()},
+        missing=absent,
         exact=exact,
         reason=reason,
         detectable=detectable(found.noise) if found is not None and found.noise.total > 0 else None,
     )
 
 
-def _flags(frame: pd.DataFrame, grid: Grid, recipe: str, student: str) -> dict[str, int]:
+def _absent(frame: pd.DataFrame) -> dict[str, int]:
+    """Grades that are missing, by reason. A repeat that could not be read leaves the grade to the others."""
+    gone = frame[frame["value"].isna() & (frame["repeat"] == 0)]
+    if (frame["repeat"] > 0).any():
+        gone = gone[gone["missing"].notna()]
+    return {str(reason): int(n) for reason, n in gone["missing"].fillna("no reason given").value_counts().items()}
+
+
+def _flags(frame: pd.DataFrame, grid: Grid, arm: Arm, student: str) -> dict[str, int]:
     """Suspect answers of the last iteration, each once, by what makes them so."""
-    last = max(cell.last.iteration for cell in grid.cells_of(recipe, student))
-    own = frame[(frame["recipe"] == recipe) & (frame["iteration"] == last) & (frame["flag"] != "")]
+    if not arm.flagged:
+        return {}
+    last = max(cell.last.iteration for cell in grid.cells_of(arm.recipe, student))
+    own = frame[(frame["recipe"] == arm.recipe) & (frame["iteration"] == last) & (frame["flag"] != "")]
     return reasons(own.drop_duplicates(["data_seed", "seed", "item"])["flag"])
 
 
-def _history(frame: pd.DataFrame, recipe: str, bounds: Bounds) -> dict[int, Estimate]:
-    scores = {int(str(i)): estimate(arm_of(part, recipe), bounds)[0] for i, part in frame.groupby("iteration")}
+def _history(frame: pd.DataFrame, recipe: str, bounds: Bounds, last: Estimate | None) -> dict[int, Estimate]:
+    """The score at every iteration; `last` is the one that is known already."""
+    iterations = sorted(set(frame["iteration"].tolist()))
+    scores = {
+        i: last
+        if i == iterations[-1] and last is not None
+        else estimate(arm_of(frame[frame["iteration"] == i], recipe), bounds)[0]
+        for i in iterations
+    }
     return {iteration: found for iteration, found in scores.items() if found is not None}
 
 

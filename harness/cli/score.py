@@ -63,7 +63,7 @@ def score_command(
     from harness import api
     from harness.scoring import print_scoring, scoring_text
 
-    done = api.score(suite, outputs, verdicts=verdicts, judge=judge, split=split)
+    done = api.score(suite, outputs, verdicts=verdicts, judge=judge, split=split, progress=_progress)
     if output is not None:
         _write(output, done)
     if as_json:
@@ -75,6 +75,12 @@ def score_command(
         click.echo(scoring_text(done.scoring), nl=False)
     if output is not None:
         click.echo(f"{output}: every graded item")
+
+
+def _progress(name: str, done: int, total: int) -> None:
+    """Grades done so far, on a terminal only: a judge may take hours."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{name}: {done:,} of {total:,} graded", nl=done >= total, err=True)
 
 
 def _write(path: Path, done: Done) -> None:

@@ -204,7 +204,11 @@ class OpenAIEngine:
         async with self._slots.place():
             reply = await self._caller.ask(work.call)
         if not work.fresh:
-            await asyncio.get_running_loop().run_in_executor(None, self._replies.put, work.call.key, reply)
+            try:
+                self._replies.put(work.call.key, reply)  # not in a thread: handing it over takes longer than writing it
+            except UserError as error:  # a full disk: what cannot be kept is not bought
+                self._caller.stop(error)
+                raise
         return reply
 
     # --- around the event loop ----------------------------------------------------------------------------------------

@@ -100,6 +100,8 @@ def jackknife(values: Sequence[Any], statistic: Callable[[list[Any]], float], lo
 
     whole, blocks = of(values), min(len(values), _BLOCKS)
     back = math.exp if log else float
+    if blocks < 2:
+        return Value(back(whole), None, None, len(values), 0)
     with suppress(CannotTell, ArithmeticError, ValueError):
         left = [of([v for i, v in enumerate(values) if i % blocks != block]) for block in range(blocks)]
         found = score([blocks * whole - (blocks - 1) * one for one in left])

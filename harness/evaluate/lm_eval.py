@@ -73,7 +73,7 @@ class LMEval(Suite):
     @field_validator("task", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _options_fit(self) -> LMEval:

@@ -43,12 +43,15 @@ class Calls:
     usd: float | None
     most_usd: float | None
     """With every answer as long as its limit allows."""
+    uncounted: int = 0
+    """Stages whose asks could not be counted now; then `usd` and `most_usd` are None."""
 
     def plus(self, other: Calls) -> Calls:
         """The sum for one model."""
         usd, most = _both(self.usd, other.usd), _both(self.most_usd, other.most_usd)
         prompt, completion = self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens
-        return Calls(self.role, self.model, self.calls + other.calls, prompt, completion, usd, most)
+        missing = self.uncounted + other.uncounted
+        return Calls(self.role, self.model, self.calls + other.calls, prompt, completion, usd, most, missing)
 
 
 def _both(one: float | None, other: float | None) -> float | None:
@@ -83,11 +86,11 @@ class Trials:
     _watched: set[str] = field(default_factory=set)
 
     def calls_of(self, stage: Stage, rows: int | None) -> list[Calls]:
-        """What a stage asks of each served model, as far as it can be told."""
+        """What a stage asks of each served model."""
         return [
-            _priced(role, binding.spec, count, self.mean)
+            _priced(role, binding.spec, self._count(stage, role, rows), self.mean)
             for role, binding in stage.models.items()
-            if binding.spec.engine == "openai" and (count := self._count(stage, role, rows)) is not None
+            if binding.spec.engine == "openai"
         ]
 
     def _count(self, stage: Stage, role: str, rows: int | None) -> _Count | None:
@@ -114,8 +117,10 @@ def _by_row(stage: Stage, rows: int | None) -> _Count | None:
     return _Count(calls=rows, prompt=rows * ROW_TOKENS, limit=rows * longest)
 
 
-def _priced(role: str, spec: ModelSpec, count: _Count, mean: float | None) -> Calls:
+def _priced(role: str, spec: ModelSpec, count: _Count | None, mean: float | None) -> Calls:
     served = Served.of(spec)
+    if count is None:
+        return Calls(role, served.model, 0, 0, 0, None, None, uncounted=1)
     longest = count.limit / max(1.0, count.calls)
     written = count.calls * min(longest, mean or COMPLETION)
     usd, most = (_usd(served.prices, count.prompt, tokens) for tokens in (written, count.limit))

@@ -100,9 +100,8 @@ class Desk:
         engine = self.engine(role)
         limit = getattr(engine, "context", None)
         requests = [LogprobRequest(id=str(i), ids=ask.ids, start=ask.start) for i, (_, ask) in enumerate(asks)]
-        fits = [
-            r for r in requests if limit is None or len(r.ids) <= limit + 1
-        ]  # the last id is never read, only scored
+        # One more than the context: the last id is scored, but never read.
+        fits = [r for r in requests if limit is None or len(r.ids) <= limit + 1]
         with self.timer("engine"):
             by_id = {result.request_id: result for result in engine.logprobs(fits)}  # type: ignore[attr-defined]
         for request in fits:

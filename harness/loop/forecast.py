@@ -130,9 +130,12 @@ def said(money: Money) -> str:
         return "0 (no served model is asked)" + (f"; {money.spent_usd:.2f} USD spent" if money.spent_usd else "")
     parts = [
         f"{c.role} {c.model}: {c.calls:,} calls, {c.prompt_tokens:,} + {c.completion_tokens:,} tokens"
+        + (f", and those of {c.uncounted} stages that cannot be counted now" if c.uncounted else "")
         for c in money.served
     ]
-    if money.usd is None or money.most_usd is None:
+    if any(c.uncounted for c in money.served):
+        text = f"not known ({'; '.join(parts)})"
+    elif money.usd is None or money.most_usd is None:
         text = f"not known, a served model has no prices ({'; '.join(parts)})"
     else:
         text = f"about {money.usd:.2f} USD, at most {money.most_usd:.2f} ({'; '.join(parts)})"

@@ -10,14 +10,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import Problem
 from harness.scoring import rowfile
 from harness.scoring.rowfile import Line
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,7 @@ class OutputsFile:
     form: str
     models: tuple[str, ...]
     entries: tuple[Entry, ...]
+    notes: tuple[str, ...] = ()
 
 
 class _Bad(ValueError):
@@ -75,7 +79,18 @@ def read_outputs(path: Path, problems: list[Problem]) -> OutputsFile | None:
         except _Bad as error:
             problems.append(Problem(str(error), str(path), line.number))
     models = dict.fromkeys(str(line.row[form.model]) for line in lines if form.model and line.row.get(form.model))
-    return OutputsFile(path=path, form=form.name, models=tuple(models), entries=tuple(entries))
+    whole = [_whole(entry) for entry in entries]
+    broken = sum(one is not other for one, other in zip(whole, entries, strict=True))
+    notes = (f"{broken:,} outputs held half of a character (a lone surrogate), read as \N{REPLACEMENT CHARACTER}",)
+    return OutputsFile(
+        path=path, form=form.name, models=tuple(models), entries=tuple(whole), notes=notes if broken else ()
+    )
+
+
+def _whole(entry: Entry) -> Entry:
+    """The entry with texts that can be written as UTF-8: programs that cut texts leave halves of characters."""
+    texts = tuple(_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text) for text in entry.outputs or ())
+    return entry if entry.outputs is None or texts == entry.outputs else replace(entry, outputs=texts)
 
 
 def _entry(form: _Form, line: Line) -> Entry:

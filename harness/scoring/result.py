@@ -94,6 +94,8 @@ class SuiteFacts:
     name: str
     block: str
     version: int
+    scorer: int
+    """Raised when the same answers would get other grades."""
     split: str
     items: int
     fingerprint: str

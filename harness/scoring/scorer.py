@@ -14,6 +14,7 @@ from harness.scoring.align import Items
 from harness.scoring.figures import FLAG, differences, figures, suite_figures
 from harness.scoring.judging import Graded, Judging, grade, judging, other_references
 from harness.scoring.result import Scoring, SourceResult, SuiteFacts
+from harness.scoring.sensitivity import length_sensitivity
 from harness.scoring.sources import Source, read_sources
 from harness.scoring.stored import Run
 from harness.store.home import Home
@@ -132,6 +133,7 @@ def _facts(ref: SuiteRef, split: str, by: Judging, items: int) -> SuiteFacts:
         name=ref.name,
         block=ref.block_name,
         version=ref.block.version,
+        scorer=ref.block.scorer,
         split=split,
         items=items,
         fingerprint=ref.block.fingerprint(split),
@@ -161,6 +163,8 @@ def _result(
 ) -> SourceResult:
     means = figures(runs, ref.block.metrics())
     own, counts = suite_figures(runs, means)
+    if ref.block.needs_judge() and not any(figure.name.startswith("length:") for figure in own):
+        own = (*own, *length_sensitivity(runs, source.runs, ref.block.metrics()))
     grades = [grade for graded in runs.values() for grade in graded.grades]
     cost: Counter[str] = Counter()
     for graded in runs.values():

@@ -73,7 +73,7 @@ def _of_file(file: OutputsFile, items: Items, problems: list[Problem]) -> Source
         runs={(0, 0): aligned.answers},
         sha256=file_sha256(file.path),
         model=file.models[0] if len(file.models) == 1 else None,
-        notes=aligned.notes,
+        notes=(*file.notes, *aligned.notes),
     )
 
 

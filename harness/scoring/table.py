@@ -115,7 +115,8 @@ def _ending(scoring: Scoring) -> Iterable[tuple[str, str]]:
         yield "note", f"judged by a program ({suite.label}): these figures say nothing about quality"
     yield from (("note", note) for note in (*suite.notes, *scoring.notes))
     versions = ", ".join(f"{name} {version}" for name, version in scoring.versions.items())
-    yield "version", f"{suite.block} v{suite.version}, items {suite.fingerprint[:12]}, {versions}"
+    scorer = f" scorer {suite.scorer}" if suite.scorer > 1 else ""
+    yield "version", f"{suite.block} v{suite.version}{scorer}, items {suite.fingerprint[:12]}, {versions}"
 
 
 def _table(*titles: str) -> Table:

@@ -287,6 +287,9 @@ def test_the_file_holds_items_per_seed_with_missing_ones_as_null(tmp_path: Path)
     assert [len(row) for row in side["values"]["accuracy"]] == [30, 30, 30]
     assert side["values"]["accuracy"][0][:2] == [None, None]
     assert side["identity"]["version"] == 1
+    found = side["scores"]["accuracy"]
+    assert (found["n"], found["missing"], found["runs"]) == (30, 6, 3)
+    assert found["low"] < found["value"] < found["high"]
 
 
 def test_the_document_is_json(changed: Changed) -> None:

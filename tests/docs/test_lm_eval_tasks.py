@@ -47,6 +47,10 @@ def test_the_suite_of_the_page_loads_and_plans(data: Path) -> None:
     )
     done = CliRunner().invoke(main, ["plan", "mine.yaml", "--json"])
     assert done.exit_code == 0, done.output
+    Path("both.yaml").write_text(text.replace("task: arc_challenge", "task: [arc_challenge, arc_easy]"))
+    both = config.load_suite("both.yaml", registry).block
+    assert isinstance(both, LMEval)
+    assert both.task == ("arc_challenge", "arc_easy")
     labels = [stage["label"] for stage in json.loads(done.output)["stages"]]
     assert any("arc-challenge" in label for label in labels)
     assert any(" arc " in f"{label} " for label in labels)

@@ -157,6 +157,14 @@ def test_a_damaged_reply_counts_as_absent(tmp_path: Path, damage: bytes, caplog:
     assert "is damaged: the call is made again" in caplog.text
 
 
+def test_what_cannot_be_kept_is_not_bought(tmp_path: Path) -> None:
+    (tmp_path / "replies").write_text("a file where the folder should be")
+    with ChatServer() as server:
+        with pytest.raises((UserError, OSError)):
+            ask(server, tmp_path, asked(50), concurrency=2)
+        assert len(server.asked) <= 4
+
+
 # --- failures that pass ---------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "how",

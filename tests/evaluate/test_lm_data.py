@@ -163,3 +163,31 @@ def test_all_gold_solutions_are_right_by_numeric(real_data: Path, monkeypatch: p
         "numeric": 1319,
         "strict-match": 1319,
     }
+
+
+def test_a_package_that_a_task_needs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "utils.py").write_text("import no_such_package_here\n\ndef f(doc, results):\n    return {}\n")
+    task = (
+        "task: t\noutput_type: generate_until\ndoc_to_text: q\ndoc_to_target: a\nprocess_results: !function utils.f\n"
+    )
+    (tmp_path / "t.yaml").write_text(task)
+    (tmp_path / "rows.jsonl").write_text('{"q": "a", "a": "b"}')
+    suite = LMEval(task=str(tmp_path / "t.yaml"), test_path=str(tmp_path / "rows.jsonl"))
+    with pytest.raises(
+        UserError, match="needs a Python package that is not installed .*pip install no_such_package_here"
+    ):
+        suite.items("test")
+
+
+def test_sentence_data_that_are_not_there_are_named(tmp_path: Path) -> None:
+    code = "def f(doc, results):\n    raise LookupError('Resource punkt_tab not found. Use the NLTK Downloader')\n"
+    (tmp_path / "utils.py").write_text(code)
+    task = (
+        "task: t\noutput_type: generate_until\ndoc_to_text: q\ndoc_to_target: a\nprocess_results: !function utils.f\n"
+    )
+    (tmp_path / "t.yaml").write_text(task)
+    (tmp_path / "rows.jsonl").write_text('{"q": "a", "a": "b"}')
+    suite = LMEval(task=str(tmp_path / "t.yaml"), test_path=str(tmp_path / "rows.jsonl"))
+    items = suite.items("test")
+    with pytest.raises(UserError, match=r"python -m nltk\.downloader punkt_tab"):
+        grades(suite, items, said(items, [("x",)]), None)

@@ -78,6 +78,19 @@ def test_history_and_limits_are_said(tmp_path: Path) -> None:
     assert "0.90 spent before; limits.usd is 1, which will not be enough" in said.money
 
 
+def test_what_cannot_be_counted_is_not_called_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.evaluate.pocket import Pocket
+
+    def broken(self: Pocket, *given: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(Pocket, "grade", broken)
+    said = plan(tmp_path)
+    assert said.spending.usd is None
+    assert said.money.startswith("not known (")
+    assert "judge judge-1: 0 calls, 0 + 0 tokens, and those of 1 stages that cannot be counted now" in said.money
+
+
 def test_without_prices_money_is_not_known_and_cannot_be_limited(tmp_path: Path) -> None:
     said = plan(tmp_path, prices="")
     assert said.spending.usd is None

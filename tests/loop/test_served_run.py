@@ -17,7 +17,7 @@ import psutil
 import pytest
 from chat_server import ChatServer, Sent, answer, error
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 KEY = "sk-live-0123456789abcdefghij"
 ITEMS, TAUGHT = 24, 4
 CALLS = ITEMS + ITEMS + TAUGHT
@@ -110,7 +110,6 @@ def test_a_wrong_key_then_no_money_then_done_and_nothing_twice(tmp_path: Path) -
     no_key_in(tmp_path, none, wrong, poor, rich, again)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("whom", ["worker", "coordinator"])
 def test_a_killed_run_pays_for_no_finished_verdict_again(tmp_path: Path, whom: str) -> None:
     def slow(body: Mapping[str, Any], number: int) -> Sent:
@@ -135,7 +134,6 @@ def test_a_killed_run_pays_for_no_finished_verdict_again(tmp_path: Path, whom: s
     assert asked.total() <= CALLS + 32, "more than the calls in flight were made again"
 
 
-@pytest.mark.slow
 def test_the_tracker_never_learns_the_key(tmp_path: Path) -> None:
     with ChatServer(judge) as server, start(tmp_path, server) as process:
         said = process.communicate(timeout=300)[0]

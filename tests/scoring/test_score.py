@@ -14,13 +14,15 @@ import pytest
 
 from harness import api
 from harness.blocks import registry
-from harness.blocks.kinds import Answer
+from harness.blocks.kinds import Answer, Grade, Metric
 from harness.config.model import SuiteRef
 from harness.config.single import load_judge, load_suite
 from harness.errors import CannotTell, ConfigError, UserError
 from harness.loop.grid import grid_document
 from harness.records import evaltables
 from harness.scoring import Scoring, score, scoring_text
+from harness.scoring.figures import figure, values_of
+from harness.scoring.judging import Graded
 from harness.store.artifacts import Store
 from harness.store.home import Home
 
@@ -102,12 +104,46 @@ def test_a_stand_in_says_that_it_is_one(pairs: SuiteRef, write: Write) -> None:
     assert "these figures say nothing about quality" in scoring_text(found)
 
 
+def test_very_long_answers_and_broken_characters_are_scored(pairs: SuiteRef, write: Write) -> None:
+    texts = ["a" * 100_000, "[[A]] " * 17_000, "half \ud83d", "line\u2028break", "\x00", "ok"]
+    found = scored(pairs, write("o.jsonl", [{"id": i, "output": t} for i, t in enumerate(texts)]), judge=STAND_IN)
+    source = found.sources[0]
+    assert source.figure("win").missing == 0
+    assert source.notes == ("1 outputs held half of a character (a lone surrogate), read as \ufffd",)
+    assert source.flagged["verdict token"] == 1
+
+
 def test_flagged_answers_are_counted_and_the_score_is_shown_without_them(pairs: SuiteRef, write: Write) -> None:
     texts = ["", "red apples", "green pears", "a blue plum", "seven figs", "one date"]
     rows = [{"id": index, "output": text} for index, text in enumerate(texts)]
     source = scored(pairs, write("o.jsonl", rows), judge=STAND_IN).sources[0]
     assert source.flagged == {"empty": 1}
     assert source.figure("win:unflagged").n == 5
+
+
+def test_grades_of_single_answers_come_with_their_correlation_with_length(pocket_turns: SuiteRef, write: Write) -> None:
+    items = pocket_turns.block.items("test")
+    rows = [{"id": item.id, "output": ["word " * n, "other " * n]} for n, item in enumerate(items, start=1)]
+    found = scored(pocket_turns, write("o.jsonl", rows), judge=STAND_IN).sources[0].figure("length:correlation")
+    assert found.value is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert -1 <= found.low < found.value < found.high <= 1
+    assert found.n == 8
+
+
+def test_repeats_of_a_judge_are_an_axis_of_their_own() -> None:
+    def grade(name: str, *repeats: float | None) -> Grade:
+        there = [value for value in repeats if value is not None]
+        value = fmean(there) if there else None
+        return Grade(id=name, item=name, cluster=name, category="", values={"s": value}, repeats={"s": repeats})
+
+    metric = Metric(name="s", unit="points", bounds=(1, 10))
+    graded = Graded(grades=(grade("a", 1, 3), grade("b", 5, None), grade("c", None, None)), summary={}, cost={})
+    values = values_of({(0, 0): graded}, "s")
+    assert values.values.shape == (1, 3, 2)
+    made = figure("s", values, metric)
+    assert (made.value, made.n, made.missing) == (3.5, 3, 1)
 
 
 def recorded(write: Write, name: str, preference: float, model: str = "mine") -> str:

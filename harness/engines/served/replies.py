@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.engines.served.wire import Reply
@@ -49,10 +49,11 @@ class Replies:
             UserError: the disk is full or read-only.
         """
         path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
         # As pairs: JSON tools may sort the keys of a mapping, and the order says which text is likelier.
         tops = [list(place.items()) for place in reply.top]
-        kept = json.dumps(asdict(replace(reply, top=())) | {"top": tops}, ensure_ascii=False).encode()
+        kept = json.dumps({**vars(reply), "top": tops}, ensure_ascii=False).encode()
         write_bytes(path, _digest(kept) + b"\n" + kept, flush=False)
 
     def _path(self, key: str) -> Path:
