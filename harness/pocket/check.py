@@ -88,14 +88,15 @@ class Player:
         return self._complete([render(list(chat), add_generation_prompt=True) for chat in chats], 1.0, seed)
 
     def _complete(self, prompts: Sequence[tuple[int, ...]], temperature: float, seed: int) -> list[str]:
-        from harness.engines.base import GenerateRequest, Sampling, in_order
+        from harness.engines.base import Completion, GenerateRequest, Sampling, in_order
 
         sampling = Sampling(max_tokens=MAX_TOKENS, temperature=temperature)
         requests = [
             GenerateRequest(id=str(i), prompt=prompt, sampling=sampling, seed=seed_of("pocket check", seed, i))
             for i, prompt in enumerate(prompts)
         ]
-        return [done[0].text for done in in_order(requests, self._engine.generate(requests))]
+        given = (reply for reply in self._engine.generate(requests) if isinstance(reply, Completion))
+        return [done[0].text for done in in_order(requests, given)]
 
 
 def check(
