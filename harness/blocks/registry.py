@@ -56,7 +56,7 @@ def get(kind: Kind, name: str) -> type[Block]:
 def unknown(kind: Kind, name: str) -> str:
     """The sentence for a name that no block of this kind has."""
     near = difflib.get_close_matches(name, names(kind), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"there is no {kind} block named {name!r}{hint} Known: {', '.join(names(kind))}."
 
 

@@ -214,6 +214,8 @@ class OpenAIEngine:
     # --- around the event loop ----------------------------------------------------------------------------------------
     def _open(self) -> BlockingPortal:
         if self._portal is None:
+            import openai  # noqa: F401  the slow part of a first call, here and not within its deadline
+            import tenacity  # noqa: F401
             from anyio.from_thread import start_blocking_portal
 
             self._portal_of = start_blocking_portal()

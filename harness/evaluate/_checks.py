@@ -15,6 +15,7 @@ from harness.errors import UserError
 from harness.evaluate._numbers import final_number
 
 Kind = Literal["exact", "contains", "regex", "numeric", "json_schema", "block"]
+_EXPONENT = re.compile(r"\d[eE][+-]?\d")
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
 
@@ -80,11 +81,20 @@ def bad_reference(check: Check, reference: Any) -> str | None:
         return bad_schema(reference) if isinstance(reference, Mapping) else "the reference should be a JSON schema"
     if not isinstance(reference, str):
         return f"the reference should be text, not {type(reference).__name__}"
+    if not reference.strip():
+        return "the reference is empty: every answer would fit it, or only an empty one"
     if check.kind == "regex":
         return bad_pattern(reference)
+    if check.kind == "numeric" and _EXPONENT.search(reference):
+        return f"the reference {reference[:40]!r} has an exponent, which is not read: write the number out"
     if check.kind == "numeric" and final_number(reference) is None:
         return f"the reference {reference[:40]!r} has no number"
     return None
+
+
+def written(number: int | float) -> str:
+    """A reference that is a number, as text without an exponent: 1e-7 is 0.0000001 and does not end in 7."""
+    return format(Decimal(str(number)), "f")
 
 
 def run(check: Check, answer: str, accepted: Sequence[Any]) -> Outcome:
@@ -168,13 +178,15 @@ def _json_schema(check: Check, answer: str, reference: Any) -> Outcome:
     fenced = _FENCE.search(answer)
     try:
         value = json.loads(fenced[1] if fenced else answer)
-    except (json.JSONDecodeError, RecursionError) as reason:
+    except (ValueError, RecursionError) as reason:  # not only JSONDecodeError: a number of 5,000 digits is no int either
         return Outcome(False, f"the answer is not JSON: {str(reason)[:80]}")
     try:
         # A registry of its own: nothing that a schema refers to may be fetched from the network.
         error = best_match(validator_for(reference)(reference, registry=Registry()).iter_errors(value))
     except Unresolvable as lost:
         raise UserError(f"a JSON schema of this suite refers to {lost.ref}, which it does not hold") from lost
+    except RecursionError:
+        return Outcome(False, "the answer is nested too deeply for the schema")
     return Outcome(error is None, "" if error is None else f"{error.json_path}: {error.message[:200]}")
 
 

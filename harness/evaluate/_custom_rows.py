@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import ConfigError, Problem
-from harness.evaluate._checks import Check, bad_reference
+from harness.evaluate._checks import Check, bad_reference, written
 from harness.records import named
 from harness.records.example import Message
 from harness.records.values import DataFile
@@ -63,9 +63,12 @@ class _Reader:
     ids: dict[str, int] = field(default_factory=dict)
     file: str = ""
     line: int = 0
+    unit: str = "line"
+    """What `line` counts: lines of JSON lines, rows of a list or a table."""
 
     def say(self, message: str) -> None:
-        self.problems.append(Problem(message, self.file, self.line or None))
+        row = f"row {self.line}: " if self.line and self.unit == "row" else ""
+        self.problems.append(Problem(row + message, self.file, None if row else self.line or None))
 
 
 def read(file: DataFile, form: Form) -> list[Row]:
@@ -95,6 +98,7 @@ def read(file: DataFile, form: Form) -> list[Row]:
 def _raw(file: DataFile, reader: _Reader) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Rows with their line (JSON lines) or position from 1 on."""
     if not named.local(file, "path").name.removesuffix(".gz").endswith(".jsonl"):
+        reader.unit = "row"
         yield from enumerate(named.rows(file, "path"), start=1)
         return
     for number, line in named.lines(file, "path"):
@@ -122,7 +126,7 @@ def _row(raw: Mapping[str, Any], position: int, reader: _Reader) -> Row | None:
     known = str(position) if name is None else name
     if reader.ids.setdefault(known, reader.line) != reader.line:
         own = f"the id {known!r}" if name is not None else f"the position of this row without an id, {known},"
-        reader.say(f"{own} is that of line {reader.ids[known]} too: ids must be unique")
+        reader.say(f"{own} is that of {reader.unit} {reader.ids[known]} too: ids must be unique")
     row = Row(
         id=name,
         turns=turns,
@@ -191,7 +195,7 @@ def _accepted(raw: Mapping[str, Any], turns: int, reader: _Reader) -> tuple[tupl
 
 def _alternatives(value: Any) -> tuple[Any, ...]:
     values = value if isinstance(value, list) else [] if value is None else [value]
-    return tuple(str(v) if isinstance(v, int | float) and not isinstance(v, bool) else v for v in values)
+    return tuple(written(v) if isinstance(v, int | float) and not isinstance(v, bool) else v for v in values)
 
 
 def _gold(raw: Mapping[str, Any], turns: int, reader: _Reader) -> tuple[str | None, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -45,15 +46,19 @@ def answers(file: DataFile, option: str) -> dict[Any, Texts]:
 def _answers(file: DataFile, digest: str, option: str) -> Mapping[Any, Texts]:  # digest: a changed file is read again
     found: dict[Any, Texts] = {}
     for number, row in enumerate(named.rows(file, option), start=1):
+        where = f"{named.place(file)}, row {number} (option `{option}`)"
         try:
             turns = row["choices"][0]["turns"]
             name = row["question_id"]
         except (KeyError, IndexError, TypeError) as error:
             raise UserError(
-                f"{named.place(file)}, row {number} (option `{option}`), is not in FastChat's form for answers "
-                f"(question_id, choices[0].turns): {error!r} is missing"
+                f"{where}, is not in FastChat's form for answers (question_id, choices[0].turns): {error!r} is missing"
             ) from error
-        found[name] = tuple(str(text) for text in turns)
+        if not isinstance(name, str | int) or not _texts(turns):
+            raise UserError(f"{where}: `turns` should be a list of texts, and `question_id` a number or a text")
+        if name in found:
+            raise UserError(f"{where}: a second answer to question {name}; the file should hold one model's answers")
+        found[name] = tuple(turns)
     return found
 
 
@@ -74,7 +79,7 @@ def of(found: Mapping[Any, Texts], item: EvalItem, name: Any, what: str) -> Text
 
 def _item(row: Mapping[str, Any], references: Mapping[Any, Texts], guided: tuple[str, ...], where: str) -> EvalItem:
     name, turns = row.get("question_id"), row.get("turns")
-    if name is None or not isinstance(turns, list) or not turns or not all(isinstance(t, str) for t in turns):
+    if not isinstance(name, str | int) or not isinstance(turns, list) or not turns or not _texts(turns):
         raise UserError(f"{where}: it needs `question_id` and `turns`, a list of texts (FastChat's form)")
     category = str(row.get("category", ""))
     item = EvalItem(
@@ -87,4 +92,8 @@ def _item(row: Mapping[str, Any], references: Mapping[Any, Texts], guided: tuple
     if not references or category not in guided:
         return item
     texts = of(references, item, name, f"`references` has no complete reference answer of the category {category}")
-    return EvalItem(**{**item.__dict__, "reference": texts})
+    return replace(item, reference=texts)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)

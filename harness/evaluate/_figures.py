@@ -39,11 +39,15 @@ def absent(name: str, n: int = 0) -> Figures:
     return {name: None, f"{name}.low": None, f"{name}.high": None, f"{name}.n": float(n), f"{name}.missing": float(n)}
 
 
-def percent(name: str, value: float, error: float, n: int) -> Figures:
-    """A percentage with the interval that its standard error gives, taken on the logit and so never outside 0..100."""
+def percent(name: str, value: float, error: float, n: int, missing: int = 0) -> Figures:
+    """A percentage with the interval that its standard error gives, taken on the logit and so never outside 0..100.
+
+    The missing among the `n` could be 0 or 100 each: the lower end counts them as 0, the upper end as 100.
+    """
     from scipy.special import expit, logit, ndtri
 
     place = min(max(value / 100, 1e-9), 1 - 1e-9)
     half = float(-ndtri(0.025)) * error / 100 / (place * (1 - place))
     low, high = (100 * float(expit(logit(place) + sign * half)) for sign in (-1, 1))
-    return figure(name, value, low, high, n)
+    there = 1 - missing / n if n else 1.0
+    return figure(name, value, low * there, high * there + 100 * (1 - there), n, missing)

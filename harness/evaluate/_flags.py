@@ -43,7 +43,8 @@ def _sign(words: str, *patterns: str) -> _Sign:
 
 _BRACKETS = r"\[\[\s*(?:[ABC]|tie|[AB]\s*(?:<<?|>>?|=)\s*[AB])\s*\]\]"
 _VERDICTS = (
-    _sign("[[", _BRACKETS, r"\b(?:rating|score|grade|verdict)\s*:?\s*\[\[[^\]\n]{1,12}\]\]"),
+    _sign("[[", _BRACKETS, r"\b(?:rating|score|grade|verdict)\s*(?:is|of|:)?\s*\[\[[^\]\n]{1,12}\]\]",
+          r"(?<!\w)\[\[\s*(?:10|[1-9])(?:\.\d+)?\s*\]\][.*\s]{0,4}$"),
     _sign("model_1|model_2", r"['\"]model['\"]\s*:\s*['\"]model_[12]['\"]\s*,\s*['\"]rank['\"]"),
     _sign("final verdict", r"\bmy final verdict\b"),
 )

@@ -62,9 +62,11 @@ def scored(
     """
     scores = tuple(verdict.score for verdict in verdicts)
     there = [score for score in scores if score is not None]
+    lost = next((v.reason for v in verdicts if v.reason and v.score is None), "the verdict has no grade")
     joined = replace(
-        verdicts[0] if there else next(v for v in verdicts if not v.parsed),
+        verdicts[0],
         parsed=bool(there),
+        reason=verdicts[0].reason if there else lost,
         raw=BETWEEN.join(text for v in verdicts if (text := v.raw or v.reason)),
         tokens=sum(verdict.tokens for verdict in verdicts),
     )

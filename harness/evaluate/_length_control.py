@@ -34,7 +34,9 @@ _BASELINE_WEIGHT = 0.1
 """Of a regularising row in the package's fit: its lambda of 0.2 over two baselines."""
 
 
-def fitted(annotations: Sequence[Annotation], difficulty_path: str, regulariser_path: str | None) -> Figures:
+def fitted(
+    annotations: Sequence[Annotation], difficulty_path: str, regulariser_path: str | None, missing: int = 0
+) -> Figures:
     """`length_controlled_winrate` with its interval and the package's `lc_standard_error`, in percent.
 
     The package's standard error is that of the predictions over instructions. The interval is wider: it also holds that
@@ -44,13 +46,19 @@ def fitted(annotations: Sequence[Annotation], difficulty_path: str, regulariser_
         annotations: verdicts; `index` is the row of `difficulty_path`.
         difficulty_path: CSV with `index` and `instruction_difficulty`.
         regulariser_path: CSV with model, index, std_delta_len, instruction_difficulty, not_gamed_baseline, preference.
+        missing: items without a verdict; they are counted and widen the interval.
+
+    Returns:
+        The figures, or None for each where no model can be fitted: too few verdicts, equal lengths, or verdicts that
+        are all alike (the package then says 50 % of a model that won nothing).
     """
     import pandas as pd
 
     table = _baselines(difficulty_path, regulariser_path)
     _check(annotations, table)
-    if len(annotations) < LEAST or len({a.length - a.reference_length for a in annotations}) < 2:
-        return absent(NAME, len(annotations))
+    varied = all(len(set(values)) > 1 for values in zip(*map(_varying, annotations), strict=True))
+    if len(annotations) < LEAST or not varied:
+        return absent(NAME, len(annotations) + missing)
     frame = pd.DataFrame([_row(a) for a in annotations], index=pd.Index([a.index for a in annotations], name="index"))
     with quiet(), tempfile.TemporaryDirectory() as folder:
         from alpaca_eval.metrics import glm_winrate
@@ -68,7 +76,7 @@ def fitted(annotations: Sequence[Annotation], difficulty_path: str, regulariser_
     coefficients = weights[[_LENGTH, _DIFFICULTY, _MODEL]].to_numpy(dtype=float)
     error = _error(annotations, table, coefficients, regularised=regulariser_path is not None)
     value = float(found[NAME])
-    return percent(NAME, value, 100 * error, len(annotations)) | {
+    return percent(NAME, value, 100 * error, len(annotations) + missing, missing) | {
         "lc_standard_error": float(found["lc_standard_error"])
     }
 
@@ -86,7 +94,7 @@ def published(model: str, coefficients_path: str, difficulty_path: str) -> float
     """
     import pandas as pd
 
-    weights = pd.read_csv(datafile.locate(coefficients_path, "coefficients_path"), index_col=0)
+    weights = _csv(coefficients_path, "coefficients_path").pipe(lambda table: table.set_index(table.columns[0]))
     if model not in weights.index or not {_DIFFICULTY, _MODEL} <= set(weights):
         raise UserError(f"{coefficients_path} has no coefficients of {model!r}: it needs one row per model, by name")
     zero = weights.index[(weights == 0).all(axis=1)]
@@ -105,13 +113,18 @@ def beside(fitted: Figures, value: float) -> Figures:
     name = f"{NAME}:published"
     if low is None or middle is None or high is None:
         return {name: value}
-    n = int(fitted[f"{NAME}.n"] or 0)
-    return figure(name, value, max(0.0, value - (middle - low)), min(100.0, value + (high - middle)), n)
+    n, missing = (int(fitted[NAME + end] or 0) for end in (".n", ".missing"))
+    return figure(name, value, max(0.0, value - (middle - low)), min(100.0, value + (high - middle)), n, missing)
 
 
 def has_published(model: str, coefficients_path: str) -> bool:
     """Whether the file has coefficients of a model of this name."""
     return any(next(iter(row.values()), None) == model for row in datafile.rows(coefficients_path, "coefficients_path"))
+
+
+def _varying(annotation: Annotation) -> tuple[int, float]:
+    """What must differ between verdicts so that a model can be fitted: lengths and preferences."""
+    return annotation.length - annotation.reference_length, annotation.preference
 
 
 def _row(annotation: Annotation) -> dict[str, Any]:
@@ -165,41 +178,64 @@ def _error(annotations: Sequence[Annotation], table: Any, coefficients: Floats, 
     return error
 
 
-def _difficulties(path: str) -> Any:
-    """The table of difficulties, in the order of the instructions, from 0 on without gaps as the package takes them."""
+def _csv(path: str, option: str) -> Any:
+    """A CSV file as pandas, gzip or not.
+
+    Raises:
+        UserError: it is not there, or no CSV.
+    """
     import pandas as pd
 
-    table = pd.read_csv(datafile.locate(path, "difficulty_path"))
-    absent = [name for name in ("index", _DIFFICULTY) if name not in table]
-    if absent:
-        raise UserError(f"{path} has no column {absent[0]}, which length control needs")
+    try:
+        return pd.read_csv(datafile.locate(path, option))
+    except (ValueError, pd.errors.ParserError) as error:  # among them: empty, no text, no columns
+        raise UserError(f"option `{option}`: {path} cannot be read as CSV: {error}") from error
+
+
+def _numbers(table: Any, wanted: Sequence[str], path: str) -> Any:
+    """The table, whose named columns are there and hold numbers.
+
+    Raises:
+        UserError: one does not.
+    """
+    from pandas.api.types import is_numeric_dtype
+
+    for name in wanted:
+        if name not in table:
+            raise UserError(f"{path} has no column {name}, which length control needs")
+        if not is_numeric_dtype(table[name]) or table[name].isna().any():
+            raise UserError(f"{path}: the column {name} should hold a number in each row, for length control")
+    return table
+
+
+def _difficulties(path: str) -> Any:
+    """The table of difficulties, in the order of the instructions, from 0 on without gaps as the package takes them."""
+    table = _numbers(_csv(path, "difficulty_path"), ("index", _DIFFICULTY), path)
     return table.sort_values("index").reset_index(drop=True)
 
 
 def _baselines(difficulty_path: str, regulariser_path: str | None) -> Any:
     """The package's table: per baseline and instruction, difficulty, length difference and preference."""
-    import pandas as pd
-
     if regulariser_path is None:
         return _difficulties(difficulty_path)[["index", _DIFFICULTY]].assign(
             model="none", preference=0.5, std_delta_len=0.0, not_gamed_baseline=True
         )
-    table = pd.read_csv(datafile.locate(regulariser_path, "regulariser_path"))
-    table = table.rename(columns={"preference_fitted": "preference"})
-    wanted = ["model", "index", _DIFFICULTY, "preference", "std_delta_len", "not_gamed_baseline"]
-    absent = [name for name in wanted if name not in table]
-    if absent:
-        raise UserError(f"{regulariser_path} has no column {', '.join(absent)}, which length control needs")
+    table = _csv(regulariser_path, "regulariser_path").rename(columns={"preference_fitted": "preference"})
+    numbers = ["index", _DIFFICULTY, "preference", "std_delta_len", "not_gamed_baseline"]
+    wanted = ["model", *numbers]
+    if "model" not in table:
+        raise UserError(f"{regulariser_path} has no column model, which length control needs")
+    table = _numbers(table, numbers, regulariser_path)
     # The package finds an instruction's difficulty by the place of its row: the first baseline's must come in order.
     return table[wanted].sort_values(["model", "index"], kind="stable").reset_index(drop=True)
 
 
 def _check(annotations: Sequence[Annotation], table: Any) -> None:
-    known = list(dict.fromkeys(table["index"]))
-    unknown = [a.index for a in annotations if a.index not in set(known)]
+    known = dict.fromkeys(table["index"])
+    unknown = [a.index for a in annotations if a.index not in known]
     if unknown:
         raise UserError(
             f"instruction {unknown[0]} has no difficulty: the difficulties are of another set of instructions"
         )
-    if known != list(range(len(known))):
+    if list(known) != list(range(len(known))):
         raise UserError("the difficulties must number their instructions from 0 on without gaps")

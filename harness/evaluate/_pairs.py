@@ -74,7 +74,7 @@ def compare(
     questions = [Question(item, answer) for item, answer in zip(items, answers, strict=True)]
     # Recorded annotations hold their draws too, perhaps with another reference text: then they are what counts.
     asked = [i for i, question in enumerate(questions) if isinstance(judge, Replay) or not _same(question)]
-    shown = [(i, order) for i in asked for order in orders(questions[i].item)]
+    shown = [(i, order) for i in asked for order in _shown(questions[i].item, orders, judge)]
     pairs = [Question(pair(questions[i].item, order), questions[i].answer) for i, order in shown]
     verdicts = yield from repeated(pairs, judge, context, repeats)
     said: dict[int, list[tuple[Order, tuple[Verdict, ...]]]] = {}
@@ -162,6 +162,11 @@ def _by_length(grades: Sequence[Grade], sign: int) -> list[tuple[str, float]]:
         if win is not None and length is not None and sign * (length - int(graded.tags[REFERENCE_LENGTH])) > 0:
             found.append((graded.item, win))
     return found
+
+
+def _shown(item: EvalItem, orders: Callable[[EvalItem], tuple[Order, ...]], judge: Judge) -> tuple[Order, ...]:
+    """The orders to ask for; of recorded verdicts those that the file tells apart."""
+    return judge.orders(item, orders(item)) if isinstance(judge, Replay) else orders(item)
 
 
 def _same(question: Question) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
+LEAST = 50
+"""Items without which no model of style is fitted, as in `_length_control`."""
 _NAMES = ("words", "headers", "lists", "bold")
 _CODE = re.compile(r"```[^`]*```")
 _WORDS = re.compile(r"\w+|[^\w\s]")
@@ -67,17 +69,20 @@ class Battle:
     reference: Style
 
 
-def controlled(battles: Sequence[Battle]) -> Figures:
+def controlled(battles: Sequence[Battle], missing: int = 0) -> Figures:
     """Win rates at equal style and at equal length, in percent with intervals clustered by item, and what style earns.
 
     `style_controlled_win_rate` controls for all four features, `length_controlled_win_rate` for the length alone.
     `style:words` and so on are the coefficients: what one standard deviation more adds to the log-odds of a win.
+    Items without a verdict (`missing`) widen the rates. With fewer than `LEAST` items there is no figure: a sandwich
+    estimate of up to five coefficients knows too little then, and its intervals are far too narrow.
     """
     import numpy as np
 
     items = len({battle.item for battle in battles})
-    if items < 2:
-        return absent("style_controlled_win_rate", items) | absent("length_controlled_win_rate", items)
+    n = items + missing
+    if items < LEAST:
+        return absent("style_controlled_win_rate", n) | absent("length_controlled_win_rate", n)
     places = {item: place for place, item in enumerate(dict.fromkeys(battle.item for battle in battles))}
     at = np.array([places[battle.item] for battle in battles])
     wins = np.array([battle.win for battle in battles])
@@ -89,12 +94,12 @@ def controlled(battles: Sequence[Battle]) -> Figures:
         features = np.column_stack([np.ones(len(battles)), differences[:, used] / differences[:, used].std(axis=0)])
         coefficients = fit(features, wins, weights)
         if coefficients is None:
-            figures |= absent(name, items)
+            figures |= absent(name, n)
             continue
         equal = np.zeros((items, features.shape[1]))
         equal[:, 0] = 1
         value, error = mean_prediction(features, wins, weights, at, coefficients, equal)
-        figures |= percent(name, 100 * value, 100 * error, items)
+        figures |= percent(name, 100 * value, 100 * error, n, missing)
         if len(columns) > 1:
             errors = coefficient_errors(features, wins, weights, at, coefficients)
             figures |= _coefficients([_NAMES[column] for column in used], coefficients[1:], errors[1:], items)

@@ -111,7 +111,8 @@ class ArenaHard(Suite):
         battles = [battle for place, grade in enumerate(grades) for battle in self._battles(place, grade)]
         if not battles:
             return absent("win_rate", len(grades))
-        figures = self._win_rate(grades, battles) | _style.controlled(battles)
+        lost = len(grades) - len({battle.item for battle in battles})
+        figures = self._win_rate(grades, battles) | _style.controlled(battles, lost)
         return figures | _pairs.sensitivity(grades) | _pairs.unflagged(grades)
 
     def notes(self) -> tuple[str, ...]:
@@ -145,7 +146,7 @@ class ArenaHard(Suite):
         for battle in battles:
             table[battle.item] += (battle.weight * battle.win, battle.weight)
         lost = table[:, 1] == 0
-        weight = len(_pairs.BOTH) * max(1.0, self.strong_weight)
+        weight = len(_pairs.BOTH) * self.repeats * max(1.0, self.strong_weight)
         rng = np.random.default_rng(20240611)
         counts = rng.multinomial(len(grades), np.full(len(grades), 1 / len(grades)), size=_RESAMPLES)
         ends = []
@@ -154,9 +155,10 @@ class ArenaHard(Suite):
             drawn = counts @ filled
             ends.append(100 * float(np.percentile(drawn[:, 0] / drawn[:, 1], percentile)))
         won, weights = table.sum(axis=0)
-        if ends[0] == ends[1]:  # all verdicts are alike: a bootstrap knows of nothing else
+        if ends[0] == ends[1] or len(grades) < _style.LEAST:  # a bootstrap of few or equal verdicts knows of no others
             plain = share("win_rate", [grade.values.get("win") for grade in grades], scale=100)
-            return plain | {"win_rate": 100 * float(won / weights)}
+            low, high = plain["win_rate.low"], plain["win_rate.high"]
+            ends = [ends[0] if low is None else min(ends[0], low), ends[1] if high is None else max(ends[1], high)]
         return figure("win_rate", 100 * float(won / weights), ends[0], ends[1], len(grades), int(lost.sum()))
 
     def _baseline_answers(self) -> dict[Any, str]:
@@ -169,7 +171,12 @@ class ArenaHard(Suite):
                     f"{where}, row {number}: these answers are {name!r}'s, but the baseline of this suite "
                     f"is {self.baseline!r}: give that model's answers, or change `baseline`"
                 )
-            found[row.get("question_id", row.get("uid"))] = _said(row, number, where)
+            question = row.get("question_id", row.get("uid"))
+            if not isinstance(question, str | int):
+                raise UserError(f"{where}, row {number}: `question_id` should be a number or a text, not {question!r}")
+            if question in found:
+                raise UserError(f"{where}, row {number}: a second answer to {question}; one to each prompt is expected")
+            found[question] = _said(row, number, where)
         return found
 
 
@@ -183,8 +190,9 @@ def _tags(compared: _pairs.Compared) -> dict[str, str]:
 
 def _item(row: Mapping[str, Any], given: Mapping[Any, str], index: int, path: str) -> EvalItem:
     name, turns = row.get("question_id", row.get("uid")), row.get("turns")
-    text = row.get("prompt") if turns is None else turns[0].get("content") if len(turns) == 1 else None
-    if name is None or not isinstance(text, str):
+    only = turns[0] if isinstance(turns, list) and len(turns) == 1 else None
+    text = row.get("prompt") if turns is None else only.get("content") if isinstance(only, Mapping) else None
+    if not isinstance(name, str | int) or not isinstance(text, str):
         raise UserError(
             f"{path}, prompt {index}: it needs `question_id` and `turns` with one user turn (Arena-Hard's form)"
         )

@@ -196,9 +196,17 @@ class Custom(Suite):
 def _by_block(questions: Sequence[Question], block: Judge, context: Context) -> Asking:
     """Grades of a judge block that asks no model: 1..10 as a share."""
     verdicts = yield from judgements(questions, block, context)
-    shares = [None if v.score is None else (v.score - 1) / (BEST - 1) for v in verdicts]
-    together = zip(questions, verdicts, shares, strict=True)
+    read = [_within(verdict) for verdict in verdicts]
+    shares = [None if v.score is None else (v.score - 1) / (BEST - 1) for v in read]
+    together = zip(questions, read, shares, strict=True)
     return [grade_of(q, replace(v, score=None), {"accuracy": share}, block.name) for q, v, share in together]
+
+
+def _within(verdict: Verdict) -> Verdict:
+    """The verdict, or a missing one where its grade is no number from 1 to 10: a share must lie between 0 and 1."""
+    if not verdict.parsed or (verdict.score is not None and 1 <= verdict.score <= BEST):
+        return verdict
+    return replace(verdict, score=None, parsed=False, reason=f"the grade {verdict.score} is not between 1 and {BEST}")
 
 
 def _own_block(check: Check) -> Judge:
@@ -209,8 +217,12 @@ def _own_block(check: Check) -> Judge:
     """
     try:
         block = registry.get("judge", str(check.block)).model_validate(check.options)
-    except (UserError, ValidationError) as error:
+    except UserError as error:
         raise ValueError(f"check.block: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or str(check.block)
+        raise ValueError(f"check.options: {place}: {first['msg'].removeprefix('Value error, ')}") from error
     if not isinstance(block, Judge) or block.asks_model:
         raise ValueError(f"check.block: {check.block} asks a model; name it as the suite's `judge:` instead")
     return block

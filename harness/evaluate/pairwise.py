@@ -130,9 +130,10 @@ class Pairwise(Suite):
         wins = [grade.values.get("win") for grade in grades]
         figures = share("win_rate", wins, scale=100)
         figures |= share("discrete_win_rate", [_discrete(win) for win in wins], scale=100) | package
-        lengths = [float(a.length) for a in found]
-        figures |= interval("avg_length", lengths, [str(a.index) for a in found], None)
-        return figures | self._length_control(found) | _pairs.sensitivity(grades) | _pairs.unflagged(grades)
+        lengths = [grade.values.get("length") for grade in grades]
+        figures |= interval("avg_length", lengths, [grade.cluster for grade in grades], None)
+        controlled = self._length_control(found, len(grades) - len(found))
+        return figures | controlled | _pairs.sensitivity(grades) | _pairs.unflagged(grades)
 
     def notes(self) -> tuple[str, ...]:
         """Says why there is no length control, and where this is not the whole suite."""
@@ -153,10 +154,10 @@ class Pairwise(Suite):
             return self
         return self.model_copy(update={"coefficients_model": name})
 
-    def _length_control(self, found: Sequence[_alpaca.Annotation]) -> dict[str, float | None]:
+    def _length_control(self, found: Sequence[_alpaca.Annotation], missing: int) -> dict[str, float | None]:
         if self.difficulty_path is None:
-            return absent(_length_control.NAME, len(found))
-        fitted = _length_control.fitted(found, self.difficulty_path, self.regulariser_path)
+            return absent(_length_control.NAME, len(found) + missing)
+        fitted = _length_control.fitted(found, self.difficulty_path, self.regulariser_path, missing)
         if self.coefficients_model is None or self.coefficients_path is None:
             return fitted
         value = _length_control.published(self.coefficients_model, self.coefficients_path, self.difficulty_path)

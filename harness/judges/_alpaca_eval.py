@@ -82,7 +82,7 @@ def annotator(name: str) -> Annotator:
     if not name.replace("-", "_").replace(".", "_").isidentifier() or not file.is_file():
         known = sorted(path.parent.name for path in folder.glob("*/configs.yaml"))
         near = get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise UserError(f"alpaca-eval has no annotator {name!r}{hint} Known: {', '.join(known)}.")
     settings = yaml.safe_load(file.read_text(encoding="utf-8"))[name]
     asked = settings.get("completions_kwargs", {})

@@ -10,7 +10,7 @@ from harness.blocks.kinds import Answer, Ask, Context, EvalItem, Judge, Reply, R
 from harness.blocks.prompts import fill
 from harness.errors import UserError
 from harness.judges._tasks import opponent, order_of, repeat_of
-from harness.judges.verdicts import preference, scale
+from harness.judges.verdicts import preference, scale, stated
 from harness.records import datafile, named
 from harness.records.example import Message
 from harness.records.hashing import seed_of
@@ -73,7 +73,7 @@ class Arena(Judge):
             said = f"{said}\n{completion.text}" if said else completion.text
             tokens += completion.prompt_tokens + completion.new_tokens
             found = scale(said)
-            if found is not None or "[[" in said:  # verdicts that contradict each other are not asked for again
+            if stated(said):  # verdicts that contradict each other are not asked for again
                 break
             again = Message(role="user", content=fill(context.prompts, "judge_arena_again", "the arena judge"))
             messages = (*messages, Message(role="assistant", content=completion.text), again)

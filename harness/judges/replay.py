@@ -11,7 +11,7 @@ from harness.blocks.base import identity, runtime
 from harness.blocks.kinds import Answer, Context, EvalItem, Judge, Reply, Request, Verdict
 from harness.errors import UserError
 from harness.judges import _games
-from harness.judges._tasks import Order, opponent, order_of, source_id
+from harness.judges._tasks import Order, opponent, order_of, random_order, source_id
 from harness.judges.verdicts import choice, preference, rating
 from harness.records import datafile
 from harness.records.values import FilePath
@@ -57,6 +57,15 @@ class Replay(Judge):
     def identity_options(self) -> dict[str, Any]:
         """The file counts by its content, wherever it lies."""
         return super().identity_options() | {"sha256": datafile.checksum(self.path, self.sha256, "path")}
+
+    def orders(self, item: EvalItem, wanted: tuple[Order, ...]) -> tuple[Order, ...]:
+        """The orders in which a pair can be looked up, of those that a suite wants.
+
+        An annotation of alpaca-eval is one verdict in that package's own order: read as two, it would agree with itself.
+        """
+        table = _table(self.path, datafile.checksum(self.path, self.sha256, "path"))
+        annotations = isinstance(next(iter(table))[1], str)
+        return (random_order(item.turns[0]),) if annotations else wanted
 
     def judge(
         self, item: EvalItem, answer: Answer, turn: int, context: Context
@@ -170,7 +179,10 @@ def _table(path: str, checksum: str) -> Mapping[tuple[Any, Any], list[Row]]:
 
 
 def _key(row: Row, path: str, number: int) -> tuple[Any, Any]:
+    if not isinstance(row.get("question_id", ""), str | int):
+        raise UserError(f"{path}, row {number}: `question_id` should be a number or a text, not {row['question_id']!r}")
     if {"instruction", "output_1", "output_2"} <= row.keys():
+        _check_annotation(row, path, number)
         return row["instruction"], row["output_2"]
     if {"question_id", "turn"} <= row.keys() and ("judgment" in row or {"g1_judgment", "g2_judgment"} <= row.keys()):
         if not isinstance(row["turn"], int):
@@ -183,3 +195,11 @@ def _key(row: Row, path: str, number: int) -> tuple[Any, Any]:
         "output_2 and preference; FastChat's judgements have question_id, turn and judgment, or g1_judgment and "
         "g2_judgment for pairs; Arena-Hard's have question_id and games"
     )
+
+
+def _check_annotation(row: Row, path: str, number: int) -> None:
+    texts = [name for name in ("instruction", "output_1", "output_2") if not isinstance(row[name], str)]
+    value = row.get("preference")
+    if texts or isinstance(value, bool) or not isinstance(value, int | float | None):
+        name, what = (texts[0], "a text") if texts else ("preference", "a number from 1 to 2, or null")
+        raise UserError(f"{path}, row {number}: `{name}` should be {what}, not {row[name]!r}")

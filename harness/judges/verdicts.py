@@ -45,11 +45,16 @@ def scale(text: str) -> tuple[float, bool] | None:
 
     None where there is none, or where the text gives several that differ (arena-hard-auto, `gen_judgment.py`).
     """
-    found = {match for match in _SCALE.findall(text) if match in _STEPS}
+    found = stated(text)
     if len(found) != 1:
         return None
     verdict = found.pop()
     return _STEPS[verdict], ">>" in verdict or "<<" in verdict
+
+
+def stated(text: str) -> set[str]:
+    """All different verdicts on Arena-Hard's scale that a text gives; other double brackets are none."""
+    return {match for match in _SCALE.findall(text) if match in _STEPS}
 
 
 def preference(value: float, order: Literal["answer first", "reference first"]) -> float:

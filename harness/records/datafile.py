@@ -96,10 +96,39 @@ def rows(path: str, option: str) -> list[Row]:
     suffixes = [s for s in file.suffixes if s != ".gz"]
     if suffixes and suffixes[-1] == ".parquet":
         return _parquet(file)
-    text = content(file).decode("utf-8-sig")
+    text = text_of(file)
     if suffixes and suffixes[-1] == ".csv":
-        return [dict(row) for row in csv.DictReader(io.StringIO(text))]
+        return _csv(text, file)
     return _json_list(text, file) if text.lstrip()[:1] == "[" else _json_lines(text, file)
+
+
+def text_of(file: Path) -> str:
+    """The unpacked text of a file.
+
+    Raises:
+        UserError: it cannot be read, or is no UTF-8 text.
+    """
+    try:
+        return content(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def _csv(text: str, file: Path) -> list[Row]:
+    """Rows by the names of the header; a text may be of any length, a row of no more cells than the header has."""
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    limit = csv.field_size_limit(max(len(text), 1))
+    try:
+        found = []
+        for row in reader:
+            if None in row:
+                raise UserError(f"{file}:{reader.line_num}: more cells than the header has: put quotes around commas")
+            found.append(dict(row))
+    except csv.Error as error:
+        raise UserError(f"{file}:{reader.line_num}: not valid CSV: {error}") from error
+    finally:
+        csv.field_size_limit(limit)
+    return found
 
 
 def _parquet(file: Path) -> list[Row]:

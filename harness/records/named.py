@@ -66,11 +66,7 @@ def lines(file: DataFile, option: str) -> Iterator[tuple[int, str]]:
         UserError: the file is missing, was changed, or is no UTF-8 text.
     """
     digest(file, option)
-    path = local(file, option)
-    try:
-        text = datafile.content(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    text = datafile.text_of(local(file, option))
     # Not splitlines(): U+2028 and its like are line breaks to Python, but may stand inside a JSON string.
     return ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
 

@@ -25,7 +25,7 @@ KEY = "sk-live-0123456789abcdefghij"
 
 
 def spec(url: str, **options: Any) -> ModelSpec:
-    fast = {"url": url, "model": "judge-1", "deadline": 5.0, "timeout": 2.0}
+    fast = {"url": url, "model": "judge-1", "deadline": 60.0, "timeout": 20.0}
     return ModelSpec(name="judge", engine="openai", revision="r1", options=fast | options)
 
 
@@ -179,13 +179,13 @@ def test_what_cannot_be_kept_is_not_bought(tmp_path: Path) -> None:
         Sent('{"choices": []}'),
         Sent('{"error": {"message": "overloaded"}}'),
         Sent("null"),
-        replace(answer("late"), delay=0.6),
+        replace(answer("late"), delay=1.6),
     ],
     ids="429 500 503 408 502-html cut-json cut-transfer no-choices error-in-200 null late".split(),
 )
 def test_what_may_pass_is_tried_again(tmp_path: Path, how: Sent) -> None:
     with ChatServer(failing_first(2, how)) as server:
-        assert texts(ask(server, tmp_path, asked(1), timeout=0.3)) == ["to question 0"]
+        assert texts(ask(server, tmp_path, asked(1), timeout=1.0)) == ["to question 0"]
     assert len(server.asked) == 3
 
 
@@ -208,8 +208,8 @@ def test_a_pause_beyond_the_deadline_is_not_waited_for(tmp_path: Path) -> None:
         ChatServer(lambda body, number: error(429, "tomorrow", retry_after="3600")) as server,
         pytest.raises(StageFailed, match=r"answered nothing for 5 s; the last failure: status 429: tomorrow"),
     ):
-        ask(server, tmp_path, asked(3), concurrency=1)
-    assert time.monotonic() - begin < 3
+        ask(server, tmp_path, asked(3), concurrency=1, deadline=5.0)
+    assert time.monotonic() - begin < 4
     assert len(server.asked) == 1
 
 
