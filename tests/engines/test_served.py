@@ -223,7 +223,7 @@ def test_a_server_that_never_answers_in_time(tmp_path: Path) -> None:
     begin = time.monotonic()
     with (
         ChatServer(lambda body, number: replace(answer("late"), delay=30)) as server,
-        pytest.raises(StageFailed, match=r"answered nothing for 1 s; the last failure: no answer within 0\.4 s"),
+        pytest.raises(StageFailed, match=r"answered nothing for 1 s; the last failure: no answer within 0\.\d+ s"),
     ):
         ask(server, tmp_path, asked(50), deadline=1.0, timeout=0.4, concurrency=2)
     assert time.monotonic() - begin < 4
@@ -235,9 +235,9 @@ def test_one_poisoned_request_fails_alone_and_the_rest_is_kept(tmp_path: Path) -
         time.sleep(0.02)
         return error(500, "boom") if body["messages"][0]["content"] == "question 3" else echo(body, number)
 
-    options: dict[str, Any] = {"deadline": 0.5, "concurrency": 2}
+    options: dict[str, Any] = {"deadline": 3.0, "concurrency": 2}
     with ChatServer(behave) as server:
-        with pytest.raises(StageFailed, match=r"1 of 60 calls .* had no answer within 0\.5 s, though others had"):
+        with pytest.raises(StageFailed, match=r"1 of 60 calls .* had no answer within 3 s, though others had"):
             ask(server, tmp_path, asked(60), **options)
         server.behave, calls = echo, len(server.asked)
         ask(server, tmp_path, asked(60), **options)

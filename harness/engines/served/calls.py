@@ -128,6 +128,8 @@ class Caller:
             async with asyncio.timeout(seconds):
                 text = await self._post(call)
             return self._without_key(parse(text, call.prompt_bytes))
+        except TimeoutError:
+            raise Again(f"no answer within {seconds:.2g} s", unsure=True) from None
         except Exception as error:  # noqa: BLE001  the border to the client library: sorted, and its chain of causes cut
             found = meaning(error, self.served, self._key)
         if isinstance(found, UserError) and "status 404" in str(found):

@@ -53,7 +53,7 @@ def meaning(error: Exception, served: Served, key: str | None) -> Exception:
 
     if isinstance(error, Malformed):
         return Again(hidden(f"it answered {error}", key), unsure=True, malformed=True)
-    if isinstance(error, openai.APITimeoutError | TimeoutError):
+    if isinstance(error, openai.APITimeoutError):
         return Again(f"no answer within {served.timeout:g} s", unsure=True)
     if isinstance(error, openai.APIStatusError):
         return _status(error.status_code, _said(error, key), error.response.headers, served)
