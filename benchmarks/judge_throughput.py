@@ -6,7 +6,7 @@ A local server in a process of its own answers every call after a fixed time. `b
 asynchronous client behind a semaphore; `engine` is `harness.engines.openai` with everything on: retries, the cache of
 replies (empty at the start), shared places, and the ledger with a cap, which it asks before each call. Both run
 `rounds` × 32 calls with a judge's prompt (about 4 kB) and a judgement of 1.5 kB, in turn, and the median counts.
-`cached` is the engine asked the same again. The target is engine ≥ 95 % of bare.
+`cached` is the engine asked the same again. The target is engine ≥ 95 % of bare; below it the script exits with 1.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -175,7 +176,7 @@ def measure(latency: float, calls: int, repeats: int) -> dict[str, float | bool]
     }
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--latency", type=float, nargs="+", default=[0.1, 0.3, 1.0], help="seconds")
     parser.add_argument("--rounds", type=int, default=10, help="calls are so many times 32")
@@ -203,7 +204,8 @@ def main() -> None:
             "found": found,
         }
         options.json.write_text(json.dumps(document, indent=1) + "\n")
+    return 0 if all(one["ok"] for one in found) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -103,9 +103,10 @@ def _shares(arm: Arm) -> tuple[float, float]:
     """Of one checkpoint's item variance: what is left in the mean over runs, and what of that differs between runs."""
     import numpy as np
 
+    from harness.stats._values import over_repeats
     from harness.stats.spread import spread
 
-    values = np.nanmean(arm.all(), axis=-1) if arm.values.shape[-1] > 1 else arm.all()[..., 0]
+    values, _ = over_repeats(arm.all())
     if values.shape[0] < 2 or values.shape[1] < 2 or np.isnan(values).any():
         return 1.0, 0.0
     of = spread(values)

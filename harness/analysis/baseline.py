@@ -153,10 +153,10 @@ def load(path: Path) -> tuple[str, Sides]:
     """The split and the sides of a baseline file.
 
     Raises:
-        UserError: it is missing, no baseline file, or of a later format.
+        UserError: it is missing, no baseline file, damaged, or of another format.
     """
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
             f"{path}: this baseline cannot be read ({error.strerror}). "
@@ -166,13 +166,19 @@ def load(path: Path) -> tuple[str, Sides]:
         raise UserError(f"{path}: this is no baseline file ({error})") from error
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         raise UserError(f"{path}: this is no baseline file; `loopbench gate EXPERIMENT --write FILE` makes one")
-    if raw["format_version"] != FORMAT_VERSION:
+    if raw.get("format_version") != FORMAT_VERSION:
         raise UserError(
-            f"{path}: its format is {raw['format_version']}, known here is {FORMAT_VERSION}. "
+            f"{path}: its format is {raw.get('format_version')}, known here is {FORMAT_VERSION}. "
             f"`loopbench gate EXPERIMENT --write {path}` writes it anew"
         )
-    arms = {name: {s: _side_from(one) for s, one in suites.items()} for name, suites in raw["arms"].items()}
-    return str(raw["split"]), arms
+    try:
+        arms = {name: {s: _side_from(one) for s, one in suites.items()} for name, suites in raw["arms"].items()}
+        return str(raw["split"]), arms
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: this baseline file is damaged ({type(error).__name__}: {error}). "
+            f"`loopbench gate EXPERIMENT --write {path}` writes it anew"
+        ) from error
 
 
 def _side_from(raw: Mapping[str, Any]) -> Side:

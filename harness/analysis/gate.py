@@ -8,6 +8,7 @@ would err with the noise it saw.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,8 @@ def _margins(grid: Grid, margins: Mapping[str, float]) -> dict[tuple[str, str], 
     known = {(suite, m.name): None for suite, facts in grid.suites.items() for m in facts.metrics}
     result: dict[tuple[str, str], float] = {}
     for name, margin in margins.items():
-        if not margin >= 0:
-            raise UserError(f"the margin of {name} is {margin}: it is a loss, so 0 or more")
+        if not 0 <= margin < math.inf:  # an infinite loss would let everything pass
+            raise UserError(f"the margin of {name} is {margin}: it is a loss, so 0 or more, and finite")
         hits = [one for one in known if name in (one[1], f"{one[0]}/{one[1]}")]
         if not hits:
             names = sorted({metric for _, metric in known})

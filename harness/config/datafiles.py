@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_args
 
@@ -14,6 +15,7 @@ from harness.records.values import DataFile
 
 M = TypeVar("M", bound=BaseModel)
 DATA_SUFFIXES = (".json", ".jsonl", ".gz", ".parquet", ".csv")
+_USER = re.compile(r"\w+://[^/?#]*@")
 _NOWHERE = {"name": "?", "path": "?"}
 
 
@@ -49,6 +51,8 @@ def file_place(node: Node, problems: Problems) -> Place | None:
         problems.add(
             "a url needs the sha256 of the file, so that what is downloaded is what was meant", node.mark("url")
         )
+    elif url is not None and _USER.match(str(url)):
+        problems.add("url: should hold no user or password, which would stand in records of the run", node.mark("url"))
     elif url is not None:
         here = None if path is None else resolve_path(path, node, Problems(), "path")
         return Place(None, str(url)) if here is None or not here.is_file() else Place(str(here), None)

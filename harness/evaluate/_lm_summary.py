@@ -171,7 +171,7 @@ def _of_group(group: Group, metric: Measured, by_task: Mapping[str, Sequence[Gra
     parts = [_mean(metric, grades) for grades in tasks]
     given = [(p.value, p.low, p.high) for p in parts if p.value is not None]
     n, missing = sum(p.n for p in parts), sum(p.missing for p in parts)
-    if not given:
+    if not given or len(given) < len(parts):  # a task without any grade: the mean of the others is another figure
         return Value(None, None, None, n, missing)
     value = sum(v for v, _, _ in given) / len(given)
     down = [v - low for v, low, _ in given if low is not None]

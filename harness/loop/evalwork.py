@@ -79,7 +79,7 @@ def _shard(
     """One shard by number of the job: read back where every job of it has kept its part, else made whole."""
     paths = {number: jobs[number].folder / "shards" / name for number, _ in part}
     if all(path.exists() for path in paths.values()):
-        return {number: json.loads(path.read_text()) for number, path in paths.items()}
+        return {number: json.loads(path.read_bytes()) for number, path in paths.items()}
     made = _ask(jobs, part)
     if keep:
         for number, path in paths.items():

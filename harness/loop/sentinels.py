@@ -51,7 +51,7 @@ def readings(job: Job, items: Sequence[EvalItem], answers: Sequence[Answer]) -> 
     if job.run is None or not models or stage.split != "test" or not _options(job).answers:
         return []
     note = job.folder / KEPT
-    kept: list[dict[str, Any]] = json.loads(note.read_text()) if note.exists() else []
+    kept: list[dict[str, Any]] = json.loads(note.read_bytes()) if note.exists() else []
     now = _of_run(job, items, answers)
     if now is not None and all(one["run"] != now.run for one in kept):
         kept.append(now.to_json())
@@ -72,7 +72,7 @@ def _of_run(job: Job, items: Sequence[EvalItem], answers: Sequence[Answer]) -> R
     path = root / f"{suite[:16]}-{judge[:16]}-{job.run}.json"
     with lease(job.store.home.locks, f"sentinels-{suite[:16]}", f"sentinels of {job.stage.suite}", timeout=24 * 3600):
         if path.exists():
-            return Reading.from_json(json.loads(path.read_text()))
+            return Reading.from_json(json.loads(path.read_bytes()))
         panel = _panel(root / f"{suite[:16]}.json", items, answers, _options(job).answers)
         if not panel.answers:
             return None
@@ -88,7 +88,7 @@ def _panel(path: Path, items: Sequence[EvalItem], answers: Sequence[Answer], cou
         if not frozen:
             return Panel("", {})
         write_json(path, [asdict(answer) for answer in frozen])
-    rows = json.loads(path.read_text())
+    rows = json.loads(path.read_bytes())
     found = [Answer(**{**row, "outputs": tuple(row["outputs"]), "finish": tuple(row["finish"])}) for row in rows]
     return Panel(sha256(rows), {answer.item: answer for answer in found})
 

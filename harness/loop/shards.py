@@ -32,7 +32,7 @@ def resumable_map(
     for index, start in enumerate(range(0, total, size)):
         shard, path = items[start : start + size], folder / f"{size}-{index:05d}.json"
         if path.exists():
-            result: dict[str, Any] = json.loads(path.read_text())
+            result: dict[str, Any] = json.loads(path.read_bytes())
         else:
             result = run(shard)
             if total > size:

@@ -117,7 +117,8 @@ def _own(name: str, summaries: Sequence[Mapping[str, float | None]], n: int, mis
     ends = [_ends(name, summary) for summary in summaries]
     whole = [end for end in ends if end is not None]
     value = _mean(summaries, name)
-    counted, lost = _mean(summaries, f"{name}.n"), _mean(summaries, f"{name}.missing")
+    counted = _mean(summaries, f"{name}.n")
+    lost = [found for summary in summaries if (found := summary.get(f"{name}.missing")) is not None]
     complete = len(whole) == len(ends) and value is not None
     return Figure(
         name=name,
@@ -125,7 +126,7 @@ def _own(name: str, summaries: Sequence[Mapping[str, float | None]], n: int, mis
         low=min(low for low, _ in whole) if complete else None,
         high=max(high for _, high in whole) if complete else None,
         n=n if counted is None else round(counted),
-        missing=missing if lost is None else round(lost),
+        missing=round(sum(lost)) if lost else missing,
         unit="percent" if name.partition(":")[0].endswith(_UNITS) else "",
         origin="suite",
         reason="" if complete else "not available" if value is None else "the suite gives no interval to it",

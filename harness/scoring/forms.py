@@ -134,6 +134,8 @@ def _fastchat(line: Line) -> Entry:
 
 def _lm_eval(line: Line) -> Entry:
     given = line.row["resps"]
+    if not isinstance(given, list):
+        raise _Bad(f"`resps` should be a list with the texts of each request, not {_kind(given)}")
     texts = [text for group in given for text in (group if isinstance(group, list) else [group])]
     if not all(isinstance(text, str) for text in texts):
         raise _Bad("`resps` holds log-likelihoods, not texts: such a task cannot be scored from this file")

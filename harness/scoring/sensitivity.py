@@ -24,7 +24,7 @@ def length_sensitivity(
 
     metric = next((m for m in metrics if m.unit == "points"), metrics[0])
     pairs = [
-        (len(outputs[turn]), value, grade.cluster)
+        (len(outputs[turn]), value, grade.cluster or grade.item)
         for run, graded in runs.items()
         for outputs, turn, grade in _answered(graded, answers[run])
         if (value := grade.values.get(metric.name)) is not None

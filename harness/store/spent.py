@@ -9,6 +9,7 @@ may lose the last ones.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -197,14 +198,23 @@ class Ledger:
         whole = data.rfind(b"\n") + 1
         if whole != len(data):  # torn when its writer was killed
             self._file.truncate(self._read + whole)
-        for line in data[:whole].splitlines():
-            self._count(json.loads(line))
+        try:
+            entries = [_entry(line) for line in data[:whole].splitlines()]
+        except (ValueError, KeyError, TypeError) as error:  # a power cut, or a hand
+            raise UserError(
+                f"{self.path} holds a damaged line, and money that cannot be counted is not spent: take that line out "
+                f"(or the file, if nothing of it should count), then run the same command again"
+            ) from error
+        for entry in entries:
+            self._count(entry)
         self._read += whole
 
     def _append(self, entry: dict[str, Any]) -> None:
         entry = {"time": self.clock(), **entry}
         line = json.dumps(entry).encode() + b"\n"
-        self._file.write(line)
+        if (written := self._file.write(line)) != len(line):  # a disk that has just become full takes a part
+            self._file.truncate(self._read)
+            raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes written", str(self.path))
         self._read += len(line)
         self._count(entry)
 
@@ -220,6 +230,12 @@ class Ledger:
         s.prompt_tokens += int(entry.get("prompt_tokens", 0))
         s.completion_tokens += int(entry.get("completion_tokens", 0))
         s.calls += bool(entry.get("prompt_tokens"))
+
+
+def _entry(line: bytes) -> dict[str, Any]:
+    """A line of a ledger; a ValueError, KeyError or TypeError where it is none."""
+    raw = json.loads(line)
+    return {**raw, "id": str(raw["id"]), "event": str(raw["event"]), "usd": float(raw["usd"]), "time": float(raw["time"])}
 
 
 def used_up(total: float, limit: float, next_call: float | None = None) -> str:

@@ -17,6 +17,7 @@ from chat_server import Behaviour, ChatServer, Sent, answer, echo, error
 from harness.engines import capabilities, check, open_engine, ready
 from harness.engines.base import Completion, GenerateRequest, LogprobRequest, ModelSpec, Sampling, Unanswered
 from harness.engines.openai import OpenAIEngine
+from harness.engines.served.health import health
 from harness.errors import LimitReached, LoopbenchError, StageFailed, UserError
 from harness.store.home import Home
 from harness.store.spent import Ledger
@@ -160,7 +161,7 @@ def test_a_damaged_reply_counts_as_absent(tmp_path: Path, damage: bytes, caplog:
 def test_what_cannot_be_kept_is_not_bought(tmp_path: Path) -> None:
     (tmp_path / "replies").write_text("a file where the folder should be")
     with ChatServer() as server:
-        with pytest.raises((UserError, OSError)):
+        with pytest.raises(UserError, match="replies/.* could not be made"):
             ask(server, tmp_path, asked(50), concurrency=2)
         assert len(server.asked) <= 4
 
@@ -206,10 +207,10 @@ def test_a_pause_beyond_the_deadline_is_not_waited_for(tmp_path: Path) -> None:
     begin = time.monotonic()
     with (
         ChatServer(lambda body, number: error(429, "tomorrow", retry_after="3600")) as server,
-        pytest.raises(StageFailed, match=r"answered nothing for 5 s; the last failure: status 429: tomorrow"),
+        pytest.raises(StageFailed, match=r"answered nothing for 90 s; the last failure: status 429: tomorrow"),
     ):
-        ask(server, tmp_path, asked(3), concurrency=1, deadline=5.0)
-    assert time.monotonic() - begin < 4
+        ask(server, tmp_path, asked(3), concurrency=1, deadline=90.0)
+    assert time.monotonic() - begin < 60
     assert len(server.asked) == 1
 
 
@@ -226,7 +227,7 @@ def test_a_server_that_never_answers_in_time(tmp_path: Path) -> None:
         pytest.raises(StageFailed, match=r"answered nothing for 1 s; the last failure: no answer within 0\.\d+ s"),
     ):
         ask(server, tmp_path, asked(50), deadline=1.0, timeout=0.4, concurrency=2)
-    assert time.monotonic() - begin < 4
+    assert time.monotonic() - begin < 20
     assert len(server.asked) <= 8, "the first calls that nobody answered stand for all"
 
 
@@ -252,6 +253,16 @@ def test_a_web_page_is_no_chat_server(tmp_path: Path) -> None:
     ):
         ask(server, tmp_path, asked(20), concurrency=1, deadline=60.0)
     assert len(server.asked) == 4
+
+
+def test_one_request_with_malformed_answers_fails_alone(tmp_path: Path) -> None:
+    def behave(body: Mapping[str, Any], number: int) -> Sent:
+        return Sent("<html>") if body["messages"][0]["content"] == "question 0" else echo(body, number)
+
+    with ChatServer(behave) as server:
+        with pytest.raises(StageFailed, match=r"1 of 30 calls .*though others had; the first: it answered no JSON"):
+            ask(server, tmp_path, asked(30), concurrency=2)
+        assert len(server.asked) == 29 + 4
 
 
 @pytest.mark.parametrize(
@@ -322,8 +333,9 @@ def test_a_key_that_expires_in_the_middle_loses_nothing(tmp_path: Path, monkeypa
         (answer("done", "eos"), "done", "stop"),
         (answer([{"type": "text", "text": "in "}, {"type": "text", "text": "parts"}]), "in parts", "stop"),
         (answer("x" * 100_000), "x" * 100_000, "stop"),
+        (answer("smile \U0001f600 \ud83d"), "smile \U0001f600 \ufffd", "stop"),
     ],
-    ids="empty null length no-reason other-reason parts 100k".split(),
+    ids="empty null length no-reason other-reason parts 100k half-a-pair".split(),
 )
 def test_odd_answers_are_answers(tmp_path: Path, sent: Sent, text: str, finish: str) -> None:
     with ChatServer(lambda body, number: sent) as server:
@@ -439,6 +451,19 @@ def test_an_error_costs_nothing(tmp_path: Path) -> None:
     assert ledger(tmp_path).spent().usd == pytest.approx(0.02)
 
 
+def test_calls_that_wait_for_money_end_when_nothing_more_can_be_asked(tmp_path: Path) -> None:
+    """While a slow call holds the rest of the money, another learns that the key is wrong."""
+
+    def behave(body: Mapping[str, Any], number: int) -> Sent:
+        return replace(error(401, "no"), delay=0.2) if number == 1 else replace(echo(body, number), delay=1.0)
+
+    with ChatServer(behave) as server:  # a call may cost up to 12 cents, so two fit
+        with pytest.raises(UserError, match="refuses us"):
+            ask(server, tmp_path, asked(8), prices=PRICES, experiment="night", usd_limit=0.25, concurrency=8)
+        assert len(server.asked) == 2
+    assert ledger(tmp_path).spent().usd == pytest.approx(0.02), "the slow call was let finish, and is booked"
+
+
 # --- keys -----------------------------------------------------------------------------------------------------------
 def leaking(body: Mapping[str, Any], number: int) -> Sent:
     """Shows the key wherever a server could: errors of all kinds, headers, and the answer itself."""
@@ -450,7 +475,8 @@ def leaking(body: Mapping[str, Any], number: int) -> Sent:
         Sent(f'{{"error": "{said}"}}'),
         Sent(said),
         answer(said),
-    ][number % 6]
+        Sent("<html>" + "." * 44 + KEY),
+    ][number % 7]
 
 
 @pytest.mark.parametrize("last", [echo, lambda body, number: error(401, f"wrong key {KEY}"), leaking])
@@ -477,6 +503,7 @@ def test_a_key_never_leaves_the_process_but_to_its_server(
     shown = capfd.readouterr()
     for text in [*said, caplog.text, shown.out, shown.err]:
         assert KEY not in text
+        assert KEY[:8] not in text, "not even a part"
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) > 3
     for path in files:
@@ -522,6 +549,17 @@ def test_settings_are_checked_without_a_call(monkeypatch: pytest.MonkeyPatch) ->
         ready(spec("http://127.0.0.1:9/v1", api_key_env="JUDGE_KEY"))
     monkeypatch.setenv("JUDGE_KEY", KEY)
     ready(spec("http://127.0.0.1:9/v1", api_key_env="JUDGE_KEY"))
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\nsecond line", f"{KEY} # mine", f"{KEY}\xe9"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", key)
+    with pytest.raises(UserError, match="the key in JUDGE_KEY cannot be sent") as caught:
+        ask("http://127.0.0.1:9/v1", tmp_path, asked(1), api_key_env="JUDGE_KEY")
+    assert KEY[:8] not in str(caught.value)
+    assert "cannot be a key" in health("http://127.0.0.1:9/v1", None, "JUDGE_KEY").text
 
 
 def test_leaving_early_ends_the_calls(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from harness.errors import UserError
 from harness.evaluate._checks import Check, bad_reference, run
 
+NESTED = {"$ref": "#/$defs/list", "$defs": {"list": {"type": "array", "items": {"$ref": "#/$defs/list"}}}}
 PERSON = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
 
 
@@ -34,6 +35,8 @@ PERSON = {"type": "object", "required": ["name"], "properties": {"name": {"type"
     ("json_schema", '{"name": 1}', PERSON, False),
     ("json_schema", "name: x", PERSON, False),
     ("json_schema", "[" * 100_000, PERSON, False),
+    ("json_schema", '{"name": "x", "n": ' + "9" * 5000 + "}", PERSON, False),
+    ("json_schema", "[" * 600 + "]" * 600, NESTED, False),
 ])  # fmt: skip
 def test_what_is_right(check: Any, answer: str, reference: Any, right: bool) -> None:
     made = Check.model_validate(check)
@@ -49,6 +52,9 @@ def test_any_of_several_references_will_do() -> None:
 
 @pytest.mark.parametrize(("kind", "reference", "reason"), [
     ("numeric", "four", "has no number"),
+    ("numeric", "2e-5", "has an exponent"),
+    ("contains", " ", "the reference is empty"),
+    ("regex", "", "the reference is empty"),
     ("regex", "(", "no regular expression"),
     ("json_schema", "x", "should be a JSON schema"),
     ("json_schema", {"type": "strnig"}, "this is no JSON schema"),

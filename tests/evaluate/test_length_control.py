@@ -127,3 +127,33 @@ def test_the_package_is_left_as_it_was(tmp_path: Path) -> None:
     before = glm_winrate.hf_hub_download
     _length_control.fitted(annotated(80), difficulties(tmp_path, 80), None)
     assert glm_winrate.hf_hub_download is before
+
+
+@pytest.mark.parametrize("preference", [1.0, 2.0])
+def test_verdicts_that_are_all_alike_give_no_figure(tmp_path: Path, preference: float) -> None:
+    """The package would say 50 % of a model that lost every time, and be certain of it."""
+    given = [Annotation(i, preference, 100 + 7 * i, 500) for i in range(80)]
+    found = _length_control.fitted(given, difficulties(tmp_path, 80), None, missing=2)
+    assert (found[NAME], found[f"{NAME}.n"], found[f"{NAME}.missing"]) == (None, 82, 82)
+
+
+def test_missing_verdicts_are_counted_and_widen_the_interval(tmp_path: Path) -> None:
+    given, table = annotated(80), difficulties(tmp_path, 80)
+    whole, some = _length_control.fitted(given, table, None), _length_control.fitted(given, table, None, missing=20)
+    assert (some[NAME], some[f"{NAME}.n"], some[f"{NAME}.missing"]) == (whole[NAME], 100, 20)
+    assert some[f"{NAME}.low"] == pytest.approx(0.8 * whole[f"{NAME}.low"])  # type: ignore[operator]
+    assert some[f"{NAME}.high"] == pytest.approx(0.8 * whole[f"{NAME}.high"] + 20)  # type: ignore[operator]
+    beside = _length_control.beside(some, 30.0)
+    assert (beside[f"{NAME}:published.n"], beside[f"{NAME}:published.missing"]) == (100, 20)
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", "cannot be read as CSV"),
+    (b"\xff\xfe\x00\x01", "cannot be read as CSV"),
+    (b"index,instruction_difficulty\n0,hard\n", "should hold a number in each row"),
+    (b"index,instruction_difficulty\n0,\n1,2\n", "should hold a number in each row"),
+])  # fmt: skip
+def test_a_table_that_is_none_is_a_mistake(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "d.csv").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        _length_control.fitted(annotated(80), str(tmp_path / "d.csv"), None)

@@ -16,6 +16,7 @@ from suite_driver import drive, grades, said
 from harness.blocks.kinds import Ask, Context
 from harness.errors import UserError
 from harness.evaluate.pairwise import Pairwise
+from harness.judges.replay import Replay
 from harness.judges.rubric import Rubric
 from harness.judges.stand_in import StandIn
 
@@ -183,3 +184,25 @@ def test_length_control_needs_difficulties_of_the_same_instructions(path: str, t
     given, _ = judged(suite, ["mine"] * 4, better)
     with pytest.raises(UserError, match="instruction 1 has no difficulty"):
         suite.summarise(given)
+
+
+def test_a_recorded_preference_is_one_verdict_though_both_orders_are_wanted(path: str, tmp_path: Path) -> None:
+    """Read once per order it would agree with itself: no flips, and no leaning to the first, whatever the judge did."""
+    suite = Pairwise(path=path)
+    items = suite.items("test")
+    rows = [{"instruction": i.turns[0], "output_1": i.reference[0], "output_2": "mine", "preference": 1.8} for i in items]
+    file = tmp_path / "annotations.json"
+    file.write_text(json.dumps(rows))
+    made = grades(suite, items, said(items, [("mine",)] * 4), Replay(path=str(file)))
+    summary = suite.summarise(made)
+    assert summary["win_rate"] == pytest.approx(80)
+    assert "position:flips" not in summary
+    assert summary["position:first.n"] == 4
+
+
+def test_lengths_count_where_a_verdict_is_missing(path: str) -> None:
+    suite = Pairwise(path=path, orders="one")
+    given, _ = judged(suite, ["a" * 10, "b" * 10, "c" * 10, "d" * 50], lambda p: "?" if "d" * 50 in p else "[[A]]")
+    summary = suite.summarise(given)
+    assert (summary["avg_length"], summary["avg_length.n"], summary["avg_length.missing"]) == (20, 4, 0)
+    assert (summary["win_rate.n"], summary["win_rate.missing"]) == (4, 1)

@@ -114,3 +114,10 @@ def test_recorded_games_count_for_these_very_answers_only() -> None:
     assert (verdict.preference, verdict.strong) == (2.0, True), "read from the text, not from the recorded score"
     assert not _games.recorded(rows, ITEM, ANSWER, 0, "answer first").parsed
     assert "other answers" in _games.recorded(rows[:1], ITEM, ANSWER, 0, "reference first").reason
+
+
+def test_brackets_that_are_no_verdict_do_not_end_the_judgement() -> None:
+    verdict, asked = judged(["The matrix [[1, 2], [3, 4]] is right.", "[[A>B]]"])
+    assert (verdict.preference, len(asked)) == (1.0, 2)
+    verdict, asked = judged(["[[A>B]] or [[B>A]]", "[[A>B]]"])
+    assert (verdict.parsed, len(asked)) == (False, 1), "verdicts that contradict each other are not asked for again"

@@ -202,3 +202,16 @@ def test_a_turn_that_is_no_number_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "j.jsonl", [{"question_id": 81, "turn": "1", "judgment": "[[9]]"}], lines=True)
     with pytest.raises(UserError, match="row 1: `turn` should be 1 or 2"):
         replayed(path, TURNS, "Hi there")
+
+
+@pytest.mark.parametrize(("row", "message"), [
+    (annotation(preference="abc"), "row 1: `preference` should be a number from 1 to 2, or null, not 'abc'"),
+    (annotation(preference=True), "row 1: `preference` should be a number"),
+    (annotation(instruction=["x"]), "row 1: `instruction` should be a text"),
+    ({"question_id": [1], "turn": 1, "judgment": "[[7]]"}, "row 1: `question_id` should be a number or a text"),
+])  # fmt: skip
+def test_a_row_that_is_no_verdict_is_a_mistake(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    path = write(tmp_path / "v.json", [row])
+    with pytest.raises(UserError) as caught:
+        replayed(path, PAIR, "Hey")
+    assert message in str(caught.value)

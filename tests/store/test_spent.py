@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +99,35 @@ def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     pay(ledger, 0.25)
     assert Ledger(path).total() == 0.75
     assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+@pytest.mark.parametrize("line", [b"\0" * 40, b"{}", b'{"id": "b", "event": "settled", "usd": null}', b"[1]"])
+def test_a_damaged_line_is_a_sentence_and_stops_spending(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "night.jsonl"
+    pay(Ledger(path, 10.0), 0.5)
+    with path.open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(UserError, match=r"night\.jsonl holds a damaged line"):
+        Ledger(path, 10.0).open(1.0, "judge")
+
+
+def test_a_line_that_a_full_disk_cut_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "night.jsonl"
+    ledger = Ledger(path, 10.0)
+    pay(ledger, 0.5)
+    whole = path.read_bytes()
+
+    class Full(FileIO):
+        def write(self, data: Any) -> int:
+            return super().write(data[:20])
+
+    monkeypatch.setattr("harness.store.spent.FileIO", Full)
+    with pytest.raises(UserError, match="No space left|bytes written"):
+        ledger.open(1.0, "judge")
+    assert path.read_bytes() == whole
+    monkeypatch.undo()
+    pay(ledger, 0.25)
+    assert Ledger(path).total() == 0.75
 
 
 def test_a_call_without_an_answer_costs_nothing_or_all(tmp_path: Path) -> None:

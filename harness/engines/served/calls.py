@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.engines.served.failures import KEPT, Again, hidden, meaning
 from harness.engines.served.settings import MILLION, Served
-from harness.engines.served.wire import Call, Reply, parse
+from harness.engines.served.wire import Call, Malformed, Reply, parse
 from harness.errors import LimitReached, LoopbenchError, StageFailed, UserError
 from harness.store.spent import Bill, Ledger
 
@@ -86,7 +86,7 @@ class Caller:
         try:
             reply: Reply = await retrying(self._try, call, begin + self.served.deadline)
         except Again as error:
-            if error.malformed or self._last_answer < begin:
+            if self._last_answer < begin:
                 self.stop(self._silent(error))
             raise
         except (UserError, LimitReached) as error:
@@ -102,7 +102,7 @@ class Caller:
 
     async def _try(self, call: Call, until: float) -> Reply:
         await self._pause(until)
-        bill = await self._bill(call)
+        bill = await self._bill(call, until)
         left = until - time.monotonic()
         if self._stop.is_set() or left <= 0:
             self._ledger.close(bill)
@@ -127,7 +127,7 @@ class Caller:
         try:
             async with asyncio.timeout(seconds):
                 text = await self._post(call)
-            return self._without_key(parse(text, call.prompt_bytes))
+            return self._read(text, call)
         except TimeoutError:
             raise Again(f"no answer within {seconds:.2g} s", unsure=True) from None
         except Exception as error:  # noqa: BLE001  the border to the client library: sorted, and its chain of causes cut
@@ -176,8 +176,12 @@ class Caller:
         around = _PER_MESSAGE * (1 + len(call.body.get("messages", ())))
         return ((call.prompt_bytes + around) * prices.prompt + call.max_tokens * prices.completion) / MILLION
 
-    async def _bill(self, call: Call) -> Bill:
+    async def _bill(self, call: Call, until: float) -> Bill:
         while (bill := self._ledger.open(self._at_most(call), self.served.model)) is None:
+            if self._stop.is_set():  # a sleep would end at once then, and the calls in flight never have their turn
+                raise Stopped(str(self.reason))
+            if time.monotonic() >= until:
+                raise Again("it waited too long for calls in flight to leave money for it")
             await self._sleep(_ROOM)
         return bill
 
@@ -193,9 +197,14 @@ class Caller:
         except TimeoutError:
             return
 
-    def _without_key(self, reply: Reply) -> Reply:
-        text = hidden(reply.text, self._key)
-        return reply if text == reply.text else replace(reply, text=text)
+    def _read(self, text: str, call: Call) -> Reply:
+        try:
+            reply = parse(text, call.prompt_bytes)
+        except Malformed:
+            parse(hidden(text, self._key), call.prompt_bytes)  # it quotes a cut text: no part of a key may stay in it
+            raise
+        shown = hidden(reply.text, self._key)
+        return reply if shown == reply.text else replace(reply, text=shown)
 
     def _silent(self, error: Again) -> StageFailed:
         served = self.served

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 
 from harness.engines.served.failures import hidden
+from harness.engines.served.settings import sendable
 
 _SECONDS = 5.0
 
@@ -25,6 +26,8 @@ def health(url: str, model: str | None, api_key_env: str | None) -> Health:
     key = os.environ.get(api_key_env, "").strip() if api_key_env else ""
     if api_key_env and not key:
         return Health(False, f"was not asked: its key is not there, export {api_key_env}")
+    if not sendable(key):
+        return Health(False, f"was not asked: what {api_key_env} holds cannot be a key")
     client = openai.OpenAI(api_key=key or "none", base_url=url, max_retries=0, timeout=_SECONDS)
     client.organization = client.project = None
     try:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.engines.served.wire import Reply
+from harness.errors import UserError
 from harness.store.atomic import write_bytes
 from harness.store.home import Home
 
@@ -50,7 +51,13 @@ class Replies:
         """
         path = self._path(key)
         if not path.parent.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"{path.parent} could not be made ({error.strerror}): free or unlock the disk, then run the same "
+                    "command again"
+                ) from error
         # As pairs: JSON tools may sort the keys of a mapping, and the order says which text is likelier.
         tops = [list(place.items()) for place in reply.top]
         kept = json.dumps({**vars(reply), "top": tops}, ensure_ascii=False).encode()

@@ -90,7 +90,7 @@ class Served:
         """The key from the environment; None for a server that wants none.
 
         Raises:
-            UserError: `api_key_env` names a variable that is not set.
+            UserError: `api_key_env` names a variable that is not set, or whose value no header can hold.
         """
         if self.api_key_env is None:
             return None
@@ -99,4 +99,14 @@ class Served:
                 f"the key for {self.where} is not there: export {self.api_key_env} (named by `api_key_env`), then run "
                 "the same command again"
             )
+        if not sendable(key):
+            raise UserError(
+                f"the key in {self.api_key_env} cannot be sent: it holds a space, a line break or a letter that is not "
+                "ASCII. Export the key alone, then run the same command again"
+            )
         return key
+
+
+def sendable(key: str) -> bool:
+    """Whether a header can hold a key. Else the client library's error would quote the header, and thereby the key."""
+    return key.isascii() and key.isprintable() and " " not in key

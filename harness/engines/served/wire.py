@@ -141,8 +141,13 @@ def _choice(document: Any) -> dict[str, Any]:
 def _content(content: Any) -> str:
     """Text, parts of text, or nothing at all, which is an empty answer."""
     if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
+        return whole("".join(str(part.get("text") or "") for part in content if isinstance(part, dict)))
+    return whole(content) if isinstance(content, str) else ""
+
+
+def whole(text: str) -> str:
+    """A text that can be written: half a surrogate pair (an answer cut inside an emoji) becomes U+FFFD."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _top(logprobs: Any) -> tuple[Mapping[str, float], ...]:
@@ -154,7 +159,7 @@ def _top(logprobs: Any) -> tuple[Mapping[str, float], ...]:
 
 def _pairs(entries: Any) -> list[tuple[str, float]]:
     known = [entry for entry in entries or () if isinstance(entry, dict)] if isinstance(entries, list) else []
-    values = [(str(entry.get("token", "")), entry.get("logprob")) for entry in known]
+    values = [(whole(str(entry.get("token", ""))), entry.get("logprob")) for entry in known]
     return [(text, float(value)) for text, value in values if isinstance(value, int | float) and math.isfinite(value)]
 
 
