@@ -63,6 +63,8 @@ def score_command(
     from harness import api
     from harness.scoring import print_scoring, scoring_text
 
+    if output is not None:
+        _check_output(output, suite)
     done = api.score(suite, outputs, verdicts=verdicts, judge=judge, split=split, progress=_progress)
     if output is not None:
         _write(output, done)
@@ -83,27 +85,36 @@ def _progress(name: str, done: int, total: int) -> None:
         click.echo(f"\r{name}: {done:,} of {total:,} graded", nl=done >= total, err=True)
 
 
+def _check_output(path: Path, suite: str) -> None:
+    """Whether the file can be written, before a judge is asked anything."""
+    from harness.blocks import registry
+    from harness.config.single import load_suite
+    from harness.errors import UserError
+
+    if not path.parent.is_dir():
+        raise UserError(f"-o {path}: there is no folder {path.parent}")
+    if path.suffix == ".json" and load_suite(suite, registry).block_name not in PAIRS:
+        raise UserError(
+            f"-o {path}: a name that ends in .json asks for alpaca-eval's annotations, which only suites of pairs "
+            f"have; name it {path.stem}.jsonl for one line per graded item"
+        )
+
+
 def _write(path: Path, done: Done) -> None:
     from harness.store.atomic import write_bytes
 
     if path.suffix == ".json":
-        text = json.dumps(_annotations(path, done), ensure_ascii=False, indent=1)
+        text = json.dumps(_annotations(done), ensure_ascii=False, indent=1)
     else:
         text = "".join(json.dumps(row, ensure_ascii=False, default=dict) + "\n" for row in _graded(done))
     write_bytes(path, text.encode())
 
 
-def _annotations(path: Path, done: Done) -> list[dict[str, Any]]:
+def _annotations(done: Done) -> list[dict[str, Any]]:
     """Every pair of all sources in alpaca-eval's form."""
-    from harness.errors import UserError
     from harness.evaluate import annotation_rows
 
     suite = done.scoring.suite
-    if suite.block not in PAIRS:
-        raise UserError(
-            f"-o {path}: a name that ends in .json asks for alpaca-eval's annotations, which only suites of pairs "
-            f"have; name it {path.stem}.jsonl for one line per graded item"
-        )
     return [
         row
         for source, runs in done.graded.items()

@@ -153,36 +153,44 @@ def _mean(summaries: Sequence[Mapping[str, float | None]], name: str) -> float |
     return sum(given) / len(given) if len(given) == len(summaries) else None
 
 
-def differences(sources: Mapping[str, Mapping[Run, Graded]], metrics: Sequence[Metric]) -> tuple[Difference, ...]:
+def differences(
+    sources: Mapping[str, Mapping[Run, Graded]], metrics: Sequence[Metric]
+) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
     """Every source minus the first, for each metric; p-values corrected by Holm over the sources of a metric.
 
-    Runs pair by their seeds where both sides have the same ones; else a side is the mean of its runs.
+    Runs pair by their seeds where both sides have the same ones; else a side is the mean of its runs. The texts say
+    which differences cannot be told, and why.
 
     Raises:
         CannotTell: two sources were graded on different items.
     """
     names = list(sources)
     found: list[Difference] = []
+    untold: list[str] = []
     for metric in metrics:
         base = values_of(sources[names[0]], metric.name)
         paired = [sources[name].keys() == sources[names[0]].keys() for name in names]
         made = []
         for name, pairs in zip(names[1:], paired[1:], strict=True):
             one = _difference(name, names[0], values_of(sources[name], metric.name), base, metric, pairs)
-            made += [one] if one is not None else []
+            if isinstance(one, Difference):
+                made.append(one)
+            else:
+                untold.append(f"no difference of {name} to {names[0]} in {metric.name}: {one}")
         for one, p in zip(made, holm([one.p for one in made]), strict=True):
             found.append(_judged(one, p))
-    return tuple(found)
+    return tuple(found), tuple(untold)
 
 
-def _difference(name: str, base: str, mine: Values, theirs: Values, metric: Metric, pairs: bool) -> Difference | None:
+def _difference(name: str, base: str, mine: Values, theirs: Values, metric: Metric, pairs: bool) -> Difference | str:
+    """The difference, or why there is none."""
     if [g.id for g in mine.grades] != [g.id for g in theirs.grades]:
         raise CannotTell(f"{name} and {base} were graded on different items, so they cannot be compared")
     a, b = (mine.values, theirs.values) if pairs else (_over_runs(mine.values), _over_runs(theirs.values))
     try:
         found = difference(a, b, clusters=mine.clusters, bounds=metric.bounds)
-    except CannotTell:
-        return None
+    except CannotTell as error:
+        return str(error)
     p, test = _exact(a.mean(axis=-1), b.mean(axis=-1), mine.clusters)
     return Difference(
         name=name,

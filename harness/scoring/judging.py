@@ -208,6 +208,15 @@ def replay_of(suite: Suite, path: str) -> Replay:
     return Replay(path=path, any_reference=len(recorded) == 1 and recorded == suite.opponents())
 
 
+def recorded_judges(judge: Judge | None) -> frozenset[str]:
+    """The judges that recorded verdicts name (alpaca-eval's `annotator`, else `judge`); none where nothing is named."""
+    if not isinstance(judge, Replay):
+        return frozenset()
+    named = [row.get("annotator") or row.get("judge") for row in datafile.rows(judge.path, "path")]
+    # FastChat's is a list: the model and the prompt, which differs by category.
+    return frozenset(str(one[0] if isinstance(one, list) else one) for one in named if one)
+
+
 def other_references(judge: Replay, items: Sequence[EvalItem], answers: Sequence[Answer]) -> int:
     """How many of these answers have a recorded verdict, but only against another text than their reference."""
     same: dict[tuple[str, str], bool] = {}

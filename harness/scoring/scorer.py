@@ -12,8 +12,8 @@ from harness.errors import CannotTell, UserError
 from harness.judges.replay import Replay
 from harness.scoring.align import Items
 from harness.scoring.figures import FLAG, differences, figures, suite_figures
-from harness.scoring.judging import Graded, Judging, grade, judging, other_references
-from harness.scoring.result import Scoring, SourceResult, SuiteFacts
+from harness.scoring.judging import Graded, Judging, grade, judging, other_references, recorded_judges
+from harness.scoring.result import Difference, Scoring, SourceResult, SuiteFacts
 from harness.scoring.sensitivity import length_sensitivity
 from harness.scoring.sources import Source, read_sources
 from harness.scoring.stored import Run
@@ -86,17 +86,38 @@ def score(
             for run, answers in source.runs.items()
         }
         _check_graded(source, graded[source.name], metrics[0].name)
+    compared, notes = _compared(sources, judges, graded, metrics)
     scoring = Scoring(
         suite=_facts(ref, split, by, len(items.items)),
         versions=_versions(ref),
         sources=tuple(
             _result(s, graded[s.name], ref, mine, items.items) for s, mine in zip(sources, judges, strict=True)
         ),
-        differences=differences(graded, metrics) if len(graded) > 1 else (),
-        notes=(),
+        differences=compared,
+        notes=notes,
     )
     answers = {source.name: source.runs for source in sources}
     return Done(scoring=scoring, graded=graded, items=items.items, answers=answers)
+
+
+def _compared(
+    sources: Sequence[Source],
+    judges: Sequence[Judging],
+    graded: Mapping[str, Mapping[Run, Graded]],
+    metrics: Sequence[Metric],
+) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
+    """Differences to the first source, but for those whose recorded verdicts another judge gave."""
+    apart = any(by is not judges[0] for by in judges)
+    named = [recorded_judges(by.judge) if apart else frozenset() for by in judges]
+    unlike = {s.name: own for s, own in zip(sources, named, strict=True) if own and named[0] and own != named[0]}
+    notes = tuple(
+        f"no difference of {name} to {sources[0].name}: unlike judges are not compared (judge is "
+        f"{', '.join(sorted(own))}, there {', '.join(sorted(named[0]))})"
+        for name, own in unlike.items()
+    )
+    like = {name: runs for name, runs in graded.items() if name not in unlike}
+    found, untold = differences(like, metrics) if len(like) > 1 else ((), ())
+    return found, (*notes, *untold)
 
 
 def _for_model(ref: SuiteRef, source: Source, by: Judging) -> SuiteRef:

@@ -242,8 +242,9 @@ def test_margins_are_mandatory_and_name_real_metrics(tmp_path: Path) -> None:
         gate_experiment(tmp_path, "night")
     with pytest.raises(UserError, match="no metric 'acuracy'|has a metric 'acuracy'.*did you mean accuracy"):
         gate_experiment(tmp_path, "night", margins={"acuracy": 0.1})
-    with pytest.raises(UserError, match="0 or more"):
-        gate_experiment(tmp_path, "night", margins={"accuracy": -0.1})
+    for loss in (-0.1, float("inf"), float("nan")):
+        with pytest.raises(UserError, match="0 or more, and finite"):
+            gate_experiment(tmp_path, "night", margins={"accuracy": loss})
 
 
 def test_an_unknown_recipe_names_the_nearest(tmp_path: Path) -> None:
@@ -255,7 +256,15 @@ def test_an_unknown_recipe_names_the_nearest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot be read"), ("{", "no baseline file"), ("{}", "no baseline file"), ("[1]", "no baseline file")],
+    [
+        (None, "cannot be read"),
+        ("{", "no baseline file"),
+        ("{}", "no baseline file"),
+        ("[1]", "no baseline file"),
+        ('{"format": "loopbench baseline"}', "its format is None, known here is 2"),
+        ('{"format": "loopbench baseline", "format_version": 2}', "this baseline file is damaged .*'arms'"),
+        ('{"format": "loopbench baseline", "format_version": 2, "arms": {"good": {"pocket": {}}}}', "is damaged"),
+    ],
 )
 def test_a_bad_baseline_file_is_named(tmp_path: Path, content: str | None, message: str) -> None:
     write(tmp_path, Written(arms=ARMS))

@@ -113,6 +113,8 @@ def test_all_mistakes_of_all_files_are_told_at_once_with_their_lines(pairs: Suit
     ('{"instruction": "a", "output_1": "b", "output_2": "c", "preference": 1}', "name the file with --verdicts"),
     ('{"question_id": 81, "judgment": "[[1]]"}', "name the file with --verdicts"),
     ('{"doc_id": 0, "resps": [[[-1.5, false]]]}', "holds log-likelihoods, not texts"),
+    ('{"doc_id": 0, "resps": null}', "`resps` should be a list with the texts of each request, not null"),
+    ('{"doc_id": 0, "resps": "yes"}', "not a text"),
     ('{"question_id": 81, "choices": []}', "whose first entry has `turns`"),
     ('{"instruction": "task 99", "output": "x"}', "instruction 'task 99' is of no item of this suite"),
     ('{"id": 6, "output": "x"}', "indexes count from 0 to 5"),

@@ -21,7 +21,7 @@ from harness.errors import CannotTell, ConfigError, UserError
 from harness.loop.grid import grid_document
 from harness.records import evaltables
 from harness.scoring import Scoring, score, scoring_text
-from harness.scoring.figures import figure, values_of
+from harness.scoring.figures import differences, figure, suite_figures, values_of
 from harness.scoring.judging import Graded
 from harness.store.artifacts import Store
 from harness.store.home import Home
@@ -183,6 +183,45 @@ def test_each_source_has_its_own_verdicts_or_all_share_one_file(pairs: SuiteRef,
         assert found.differences[0].value == -0.5
     with pytest.raises(UserError, match="3 files of verdicts for 2 of outputs"):
         scored(pairs, *files, verdicts=[*apart, shared])
+
+
+@pytest.mark.parametrize(("field", "first", "second", "said"), [
+    ("annotator", "gpt-4", "claude", "judge is claude, there gpt-4"),
+    ("judge", ["gpt-4", "pair-v2"], ["gpt-5", "pair-v2"], "judge is gpt-5, there gpt-4"),
+    ("judge", ["gpt-4", "pair-v2"], ["gpt-4", "pair-math-v1"], None),
+])  # fmt: skip
+def test_verdicts_of_unlike_judges_are_not_compared(
+    pairs: SuiteRef, write: Write, field: str, first: Any, second: Any, said: str | None
+) -> None:
+    files = [recorded(write, "v.json", 1.75), recorded(write, "w.json", 1.25, "other")]
+    for file, judge in zip(files, (first, second), strict=True):
+        Path(file).write_text(json.dumps([row | {field: judge} for row in json.loads(Path(file).read_text())]))
+    found = scored(pairs, given(write), given(write, "other"), verdicts=files)
+    assert bool(found.differences) == (said is None)
+    assert said is None or said in scoring_text(found)
+
+
+def test_a_difference_that_cannot_be_told_is_named() -> None:
+    def graded(*values: float | None) -> dict[tuple[int, int], Graded]:
+        grades = tuple(
+            Grade(id=str(i), item=str(i), cluster=str(i), category="", values={"length": v})
+            for i, v in enumerate(values)
+        )
+        return {(0, 0): Graded(grades=grades, summary={}, cost={})}
+
+    metric = Metric(name="length", unit="characters")
+    found, untold = differences({"a": graded(1, 2, 3), "b": graded(2, 1, None)}, [metric])
+    assert found == ()
+    assert "no difference of b to a in length: 1 grades are missing and the metric has no bounds" in untold[0]
+
+
+def test_a_suites_own_figure_counts_what_is_missing_in_all_runs() -> None:
+    grade = Grade(id="i", item="i", cluster="i", category="", values={"s": 1.0})
+    summary = {"rate": 50.0, "rate.low": 40.0, "rate.high": 60.0, "rate.n": 10.0, "rate.missing": 2.0}
+    runs = {(0, seed): Graded(grades=(grade,), summary=summary, cost={}) for seed in range(3)}
+    known = figure("s", values_of(runs, "s"), Metric(name="s", binary=True))
+    (made,), _ = suite_figures(runs, [known])
+    assert (made.n, made.missing) == (10, 6)
 
 
 def test_verdicts_against_another_reference_are_missing_and_the_way_out_is_named(pairs: SuiteRef, write: Write) -> None:

@@ -1,19 +1,21 @@
 """Reasoning: lines ordered by comparisons, what stands where after swaps, and chains of kinds.
 
-Example: "bob is taller than ann . kim is taller than bob . who is the tallest ?"
-         "order : kim , bob , ann . / answer : kim"
+Example: "bob is taller than carl . ann is taller than both . who is the tallest ?"
+         "order : ann , bob , carl . / answer : ann"
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise, permutations
+from itertools import pairwise
 from random import Random
 
 from harness.pocket.forms import Form, Slots, Solution, Table, Turn, final
 from harness.pocket.words import KINDS, NAMES, ORDERS, THINGS
 
 _PEOPLE = ("a", "b", "c")
+# The people and kinds of a story come from parts of their tables: a model that writes such a question cannot then
+# name one twice, which it hardly learns to avoid.
 _PLACES = ("first", "middle", "last")
 _ASKED = _PLACES[::-1]  # a table of its own: the place that is asked for may be one of the two
 
@@ -81,10 +83,13 @@ def _kind_again(slots: Slots, previous: Turn | None) -> Solution | None:
 def _order_forms() -> list[Form]:
     forms = []
     for more, ends in ORDERS.items():
-        said = (f"{{a}} is {more} than {{b}} .", f"{{b}} is {more} than {{c}} .")
-        for i, pair in enumerate(permutations(said)):
-            template = f"{' '.join(pair)} who is the {{pick}} ?"
-            slots = {"a": NAMES, "b": NAMES, "c": NAMES, "pick": ends}
+        said = (
+            f"{{a}} is {more} than {{b}} . {{b}} is {more} than {{c}} .",
+            f"{{b}} is {more} than {{c}} . {{a}} is {more} than both .",
+        )
+        for i, story in enumerate(said):
+            template = f"{story} who is the {{pick}} ?"
+            slots = {"a": NAMES[0::3], "b": NAMES[1::3], "c": NAMES[2::3], "pick": ends}
             forms.append(Form(f"{more}{i}", "order", template, slots, _order(more), weight=0.4))
     return forms
 
@@ -96,12 +101,12 @@ def _swap_forms() -> list[Form]:
 
 
 def _kind_forms() -> list[Form]:
-    slots = {"k1": KINDS, "k2": KINDS, "k3": KINDS, "who": NAMES}
-    said = ("every {k1} is a {k2} .", "every {k2} is a {k3} .", "{who} is a {k1} .")
-    orders = ((0, 1, 2), (1, 0, 2), (2, 0, 1))
+    slots = {"k1": KINDS[:3], "k2": KINDS[3:5], "k3": KINDS[5:], "who": NAMES}
+    chain = "every {k1} is a {k2} . every {k2} is a {k3} ."
+    stories = (f"{{who}} is a {{k1}} . {chain}", f"{chain} {{who}} is a {{k1}} .")
     return [
-        Form(f"kind{i}", "kinds", f"{' '.join(said[j] for j in order)} what is {{who}} in the end ?", slots, _kind)
-        for i, order in enumerate(orders)
+        Form(f"kind{i}", "kinds", f"{story} what is {{who}} in the end ?", slots, _kind, weight=1.5)
+        for i, story in enumerate(stories)
     ]
 
 
