@@ -95,6 +95,4 @@ def score(
     from harness.scoring.scorer import score as run_score
 
     model = load_judge(judge, registry) if judge is not None else None
-    return run_score(
-        load_suite(suite, registry), outputs, verdicts=verdicts, judge=model, split=split, **options
-    )
+    return run_score(load_suite(suite, registry), outputs, verdicts=verdicts, judge=model, split=split, **options)

@@ -140,7 +140,11 @@ def _folder(written: str, node: Node, problems: Problems) -> Path | None:
 def _check_served(role: str, node: Node, problems: Problems) -> None:
     """What a URL must be and must not hold, and what else a served model needs."""
     url = str(node.value["url"])
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read only now by urllib, and wrong in `http://host:port`
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         example = "such as http://127.0.0.1:8000/v1"
         problems.add(

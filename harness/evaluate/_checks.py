@@ -178,7 +178,7 @@ def _json_schema(check: Check, answer: str, reference: Any) -> Outcome:
     fenced = _FENCE.search(answer)
     try:
         value = json.loads(fenced[1] if fenced else answer)
-    except (ValueError, RecursionError) as reason:  # not only JSONDecodeError: a number of 5,000 digits is no int either
+    except (ValueError, RecursionError) as reason:  # also a number of 5,000 digits
         return Outcome(False, f"the answer is not JSON: {str(reason)[:80]}")
     try:
         # A registry of its own: nothing that a schema refers to may be fetched from the network.

@@ -63,12 +63,12 @@ class _Reader:
     ids: dict[str, int] = field(default_factory=dict)
     file: str = ""
     line: int = 0
-    unit: str = "line"
-    """What `line` counts: lines of JSON lines, rows of a list or a table."""
+    unit: str = "line"  # what `line` counts: lines of JSON lines, rows of a list or a table
 
     def say(self, message: str) -> None:
-        row = f"row {self.line}: " if self.line and self.unit == "row" else ""
-        self.problems.append(Problem(row + message, self.file, None if row else self.line or None))
+        rows = self.unit == "row" and self.line > 0
+        text = f"row {self.line}: {message}" if rows else message
+        self.problems.append(Problem(text, self.file, None if rows else self.line or None))
 
 
 def read(file: DataFile, form: Form) -> list[Row]:
@@ -185,8 +185,7 @@ def _accepted(raw: Mapping[str, Any], turns: int, reader: _Reader) -> tuple[tupl
         return ((),) * turns
     if turns == 1:
         return (_alternatives(value),)
-    if not isinstance(value, list):
-        return ((),) * (turns - 1) + (_alternatives(value),)
+    value = value if isinstance(value, list) else [None] * (turns - 1) + [value]
     if len(value) != turns:
         reader.say(f"reference has {len(value)} entries for {turns} turns: give one per turn (null: not checked)")
         return ((),) * turns
@@ -219,8 +218,7 @@ def _own_check(raw: Mapping[str, Any], reader: _Reader) -> Check | None:
     try:
         own = Check.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        reader.say(f"check: {first['msg'].removeprefix('Value error, ')}")
+        reader.say(f"check: {error.errors(include_url=False)[0]['msg'].removeprefix('Value error, ')}")
         return None
     if "block" in (own.kind, reader.form.check.kind):
         reader.say("a check by a block is for the whole suite: it cannot stand beside others")
@@ -242,10 +240,10 @@ def _text(raw: Mapping[str, Any], name: str, reader: _Reader, *, numbers: bool =
     value = raw.get(name)
     if numbers and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    if value is not None and not isinstance(value, str):
-        reader.say(f"{name} should be text, not {json.dumps(value, ensure_ascii=False)[:40]}")
-        return None
-    return value or None
+    if value is None or isinstance(value, str):
+        return value or None
+    reader.say(f"{name} should be text, not {json.dumps(value, ensure_ascii=False)[:40]}")
+    return None
 
 
 def graded_turns(row: Row, checks: bool) -> Sequence[int]:

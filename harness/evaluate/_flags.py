@@ -42,9 +42,11 @@ def _sign(words: str, *patterns: str) -> _Sign:
 
 
 _BRACKETS = r"\[\[\s*(?:[ABC]|tie|[AB]\s*(?:<<?|>>?|=)\s*[AB])\s*\]\]"
+_GRADED = r"\b(?:rating|score|grade|verdict)\s*(?:is|of|:)?\s*\[\[[^\]\n]{1,12}\]\]"
+_LAST = r"(?<!\w)\[\[\s*(?:10|[1-9])(?:\.\d+)?\s*\]\][.*\s]{0,4}$"
+"""A grade at the end of a line, as FastChat's judges are told to write it; `x[[0]]` is none."""
 _VERDICTS = (
-    _sign("[[", _BRACKETS, r"\b(?:rating|score|grade|verdict)\s*(?:is|of|:)?\s*\[\[[^\]\n]{1,12}\]\]",
-          r"(?<!\w)\[\[\s*(?:10|[1-9])(?:\.\d+)?\s*\]\][.*\s]{0,4}$"),
+    _sign("[[", _BRACKETS, _GRADED, _LAST),
     _sign("model_1|model_2", r"['\"]model['\"]\s*:\s*['\"]model_[12]['\"]\s*,\s*['\"]rank['\"]"),
     _sign("final verdict", r"\bmy final verdict\b"),
 )

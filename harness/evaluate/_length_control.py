@@ -92,8 +92,6 @@ def published(model: str, coefficients_path: str, difficulty_path: str) -> float
     Raises:
         UserError: the model has no row.
     """
-    import pandas as pd
-
     weights = _csv(coefficients_path, "coefficients_path").pipe(lambda table: table.set_index(table.columns[0]))
     if model not in weights.index or not {_DIFFICULTY, _MODEL} <= set(weights):
         raise UserError(f"{coefficients_path} has no coefficients of {model!r}: it needs one row per model, by name")

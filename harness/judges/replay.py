@@ -61,7 +61,7 @@ class Replay(Judge):
     def orders(self, item: EvalItem, wanted: tuple[Order, ...]) -> tuple[Order, ...]:
         """The orders in which a pair can be looked up, of those that a suite wants.
 
-        An annotation of alpaca-eval is one verdict in that package's own order: read as two, it would agree with itself.
+        An annotation of alpaca-eval is one verdict in that package's order: read as two, it would agree with itself.
         """
         table = _table(self.path, datafile.checksum(self.path, self.sha256, "path"))
         annotations = isinstance(next(iter(table))[1], str)

@@ -235,7 +235,7 @@ class Ledger:
 def _entry(line: bytes) -> dict[str, Any]:
     """A line of a ledger; a ValueError, KeyError or TypeError where it is none."""
     raw = json.loads(line)
-    return {**raw, "id": str(raw["id"]), "event": str(raw["event"]), "usd": float(raw["usd"]), "time": float(raw["time"])}
+    return {**raw, "id": str(raw["id"]), "event": str(raw["event"]), "usd": float(raw["usd"])}
 
 
 def used_up(total: float, limit: float, next_call: float | None = None) -> str:

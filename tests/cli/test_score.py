@@ -80,6 +80,8 @@ def test_pairs_are_written_as_annotations_that_can_be_replayed(folder: Path) -> 
     (["paris", "--outputs", "mine.jsonl"], 2, "paris"),
     (["pairs.yaml", "--outputs", "null.jsonl", "--judge", "stand_in"], 3, "nothing was measured"),
     (["pairs.yaml"], 2, "--outputs"),
+    (["pairs.yaml", "--outputs", "mine.jsonl", "--judge", "stand_in", "-o", "none/o.jsonl"], 2, "there is no folder"),
+    (["pocket", "--outputs", "mine.jsonl", "-o", "o.json"], 2, "which only suites of pairs have"),
 ])  # fmt: skip
 def test_exit_codes(folder: Path, arguments: list[str], code: int, message: str) -> None:
     Path("bad.jsonl").write_text('{"id": 0, "output": "a"}\n{"id": 0, "output": "b"}\n{"id": 77, "output": "c"}\n')

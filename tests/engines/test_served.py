@@ -180,13 +180,13 @@ def test_what_cannot_be_kept_is_not_bought(tmp_path: Path) -> None:
         Sent('{"choices": []}'),
         Sent('{"error": {"message": "overloaded"}}'),
         Sent("null"),
-        replace(answer("late"), delay=1.6),
+        replace(answer("late"), delay=4.5),
     ],
     ids="429 500 503 408 502-html cut-json cut-transfer no-choices error-in-200 null late".split(),
 )
 def test_what_may_pass_is_tried_again(tmp_path: Path, how: Sent) -> None:
     with ChatServer(failing_first(2, how)) as server:
-        assert texts(ask(server, tmp_path, asked(1), timeout=1.0)) == ["to question 0"]
+        assert texts(ask(server, tmp_path, asked(1), timeout=3.0)) == ["to question 0"]
     assert len(server.asked) == 3
 
 
@@ -455,11 +455,13 @@ def test_calls_that_wait_for_money_end_when_nothing_more_can_be_asked(tmp_path: 
     """While a slow call holds the rest of the money, another learns that the key is wrong."""
 
     def behave(body: Mapping[str, Any], number: int) -> Sent:
-        return replace(error(401, "no"), delay=0.2) if number == 1 else replace(echo(body, number), delay=1.0)
+        short = len(body["messages"][0]["content"]) < 100
+        return replace(error(401, "no"), delay=0.3) if short else replace(echo(body, number), delay=1.5)
 
-    with ChatServer(behave) as server:  # a call may cost up to 12 cents, so two fit
+    requests = asked(1) + asked(8, "long" * 100)[1:]
+    with ChatServer(behave) as server:  # up to 12 cents for the short call and 52 for a long one: one of each fits
         with pytest.raises(UserError, match="refuses us"):
-            ask(server, tmp_path, asked(8), prices=PRICES, experiment="night", usd_limit=0.25, concurrency=8)
+            ask(server, tmp_path, requests, prices=PRICES, experiment="night", usd_limit=0.65, concurrency=8)
         assert len(server.asked) == 2
     assert ledger(tmp_path).spent().usd == pytest.approx(0.02), "the slow call was let finish, and is booked"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Generator, Sequence
 from importlib.metadata import EntryPoint
@@ -87,7 +88,7 @@ def test_an_empty_reference_makes_nothing_right(tmp_path: Path) -> None:
 
 
 def test_a_checkers_grade_outside_its_scale_is_missing(tmp_path: Path, loud: None) -> None:
-    (tmp_path / "q.jsonl").write_text("\n".join('{"prompt": "%d"}' % i for i in range(5)))
+    (tmp_path / "q.jsonl").write_text("\n".join(json.dumps({"prompt": str(i)}) for i in range(5)))
     suite = Custom(path=str(tmp_path / "q.jsonl"), check={"kind": "block", "block": "loud"})
     items = suite.items("test")
     found = grades(suite, items, said(items, [("1",), ("10",), ("100",), ("0",), ("nan",)]), None)

@@ -81,6 +81,9 @@ def test_groups_weigh_tasks_as_they_say(tmp_path: Path) -> None:
     assert high is not None
     assert low < 0.625 < high
     assert low >= ((by_size["acc:big.low"] or 0) + (by_size["acc:small.low"] or 0)) / 2, "joined, so narrower"
+    gone = [*grades[:40], *(graded("small", i, None) for i in range(10))]
+    lost = summary(Group("g", parts, {"acc": False}), shared(parts, {}), {}, gone)
+    assert (lost["acc:g"], lost["acc:g.missing"], lost["acc:big"]) == (None, 10, 0.25), "no mean of who remained"
 
 
 def test_a_single_task_has_no_lines_of_its_own() -> None:

@@ -190,7 +190,9 @@ def test_a_recorded_preference_is_one_verdict_though_both_orders_are_wanted(path
     """Read once per order it would agree with itself: no flips, and no leaning to the first, whatever the judge did."""
     suite = Pairwise(path=path)
     items = suite.items("test")
-    rows = [{"instruction": i.turns[0], "output_1": i.reference[0], "output_2": "mine", "preference": 1.8} for i in items]
+    rows = [
+        {"instruction": i.turns[0], "output_1": i.reference[0], "output_2": "mine", "preference": 1.8} for i in items
+    ]
     file = tmp_path / "annotations.json"
     file.write_text(json.dumps(rows))
     made = grades(suite, items, said(items, [("mine",)] * 4), Replay(path=str(file)))

@@ -126,7 +126,7 @@ def test_a_killed_run_pays_for_no_finished_verdict_again(tmp_path: Path, whom: s
             for victim in workers if whom == "worker" else [psutil.Process(process.pid)]:
                 os.kill(victim.pid, signal.SIGKILL)
             process.communicate(timeout=300)
-            psutil.wait_procs(workers, timeout=15)
+            psutil.wait_procs(workers, timeout=60)
         code, said = run(tmp_path, server)
         assert code == 0, said
         asked = prompts(server)

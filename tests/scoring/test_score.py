@@ -132,6 +132,20 @@ def test_grades_of_single_answers_come_with_their_correlation_with_length(pocket
     assert found.n == 8
 
 
+def test_a_figure_of_the_suites_counts_its_own_missing_grades() -> None:
+    """A category without a missing grade must not show those of the others."""
+    grades = tuple(
+        Grade(id=f"{i}", item=f"{i}", cluster=f"{i}", category="", values={"x": 1.0 if i else None}) for i in range(9)
+    )
+    summary = {"x:part": 1.0, "x:part.low": 0.5, "x:part.high": 1.0, "x:part.n": 4.0, "x:part.missing": 0.0}
+    runs = {0: Graded(grades=grades, summary=summary | {"plain": 2.0}, cost={})}
+    known = [figure("x", values_of(runs, "x"), Metric(name="x"))]  # type: ignore[arg-type]
+    (part, plain), _ = suite_figures(runs, known)  # type: ignore[arg-type]
+    assert (known[0].n, known[0].missing) == (9, 1)
+    assert (part.n, part.missing) == (4, 0)
+    assert (plain.n, plain.missing) == (9, 1), "one that counts none stands on all grades"
+
+
 def test_repeats_of_a_judge_are_an_axis_of_their_own() -> None:
     def grade(name: str, *repeats: float | None) -> Grade:
         there = [value for value in repeats if value is not None]

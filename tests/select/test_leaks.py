@@ -138,8 +138,8 @@ def planted() -> tuple[list[Example], set[str], list[Passage]]:
 @pytest.mark.parametrize(
     ("options", "precision"),
     [
-        (Leaks(), 0.68),  # a closed vocabulary: rows from a question's own template differ from it by a word or two
-        (Leaks(near=None), 0.76),
+        (Leaks(), 0.5),  # a closed vocabulary: rows from a question's own template differ from it by a word or two
+        (Leaks(near=None), 0.6),
         (Leaks(words=50, near=None), 1.0),  # whole questions only
     ],
 )
