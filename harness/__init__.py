@@ -1,6 +1,7 @@
 """loopbench: which data recipe makes the better model, and is the difference real?
 
-`harness.plan`, `harness.run`, `harness.items`, `harness.compare` and `harness.score` are the Python API; see `harness.api`.
+`harness.plan`, `harness.run`, `harness.items`, `harness.compare` and `harness.score` are the Python API; see
+`harness.api`.
 """
 
 from __future__ import annotations
