@@ -85,7 +85,8 @@ def test_suspect_answers_are_left_out_of_a_second_figure() -> None:
     rows = [grade(float(k < 8), str(k)) | {"tags": {"flag": "constant"} if k < 3 else {}} for k in range(10)]
     found = made(rows, metric)
     assert (found["test/s/score"], found["test/s/score.n"]) == (0.8, 10)
-    assert (found["test/s/score:not_flagged"], found["test/s/score:not_flagged.n"]) == (pytest.approx(5 / 7), 7)
+    assert found["test/s/score:not_flagged"] == pytest.approx(5 / 7)
+    assert found["test/s/score:not_flagged.n"] == 7
     assert {f"test/s/score:not_flagged.{part}" for part in ("low", "high", "missing")} <= set(found)
     assert not any("flagged" in key for key in made(rows[3:], metric))
 
