@@ -3,7 +3,7 @@
 A block is a frozen pydantic class in one file. Its options are its fields, each declared with `identity(...)` (it
 changes what is produced, so it is part of the stage key) or `runtime(...)` (it changes only how). An unclassified
 field is an error when the class is created. Fields of type `ModelRole` name a model by its role in the experiment;
-the model's own identity enters the key instead of the role's name.
+the model's own identity enters the key instead of the role's name. So it is with `SourceRole` and rows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,15 @@ ModelRole = Annotated[str, _ROLE]
 """A role bound by the experiment (`student`, `teacher`, ...), a finetune's name, `start` or `current`."""
 OptionalRole = Annotated[str | None, _ROLE]
 """A role that may be left out."""
+
+_SOURCE = "source role"
+SourceRole = Annotated[str, _SOURCE]
+"""Rows besides those that flow in: a name under `data:`, or an earlier step's `as` name (its rows of this iteration).
+
+The block reads them as `context.sources[self.<option>]`, as often as it likes, one batch in memory at a time.
+"""
+OptionalSource = Annotated[str | None, _SOURCE]
+"""Rows that may be left out."""
 
 
 def identity(
@@ -68,7 +77,12 @@ class Block(BaseModel):
     @classmethod
     def model_role_fields(cls) -> tuple[str, ...]:
         """Names of the options that hold a model role."""
-        return tuple(name for name, info in cls.model_fields.items() if _ROLE in info.metadata)
+        return _fields_of(cls, _ROLE)
+
+    @classmethod
+    def source_role_fields(cls) -> tuple[str, ...]:
+        """Names of the options that hold a source role."""
+        return _fields_of(cls, _SOURCE)
 
     def is_random(self) -> bool:
         """True where these options make the result depend on the seed."""
@@ -78,6 +92,10 @@ class Block(BaseModel):
         """Option name to model role, for every role that is set."""
         return {name: role for name in self.model_role_fields() if (role := getattr(self, name)) is not None}
 
+    def sources(self) -> dict[str, str]:
+        """Option name to source role, for every one that is set."""
+        return {name: role for name in self.source_role_fields() if (role := getattr(self, name)) is not None}
+
     def asks(self) -> dict[str, frozenset[Capability]]:
         """Role option (`model` for the model that a suite measures) to what its model must be capable of.
 
@@ -85,13 +103,24 @@ class Block(BaseModel):
         """
         return {}
 
+    def check_ready(self) -> None:
+        """Refuses what is missing around the block (a key in the environment, say) before anything of a run starts.
+
+        Raises:
+            UserError: says what is missing.
+        """
+
     def identity_options(self) -> dict[str, Any]:
-        """The options that enter the stage key, as JSON values; model roles are left out (their models enter)."""
-        roles = set(self.model_role_fields())
+        """The options that enter the stage key, as JSON values; roles are left out (their models and rows enter)."""
+        roles = {*self.model_role_fields(), *self.source_role_fields()}
         names = {
             n for n, info in type(self).model_fields.items() if option_class(info) == "identity" and n not in roles
         }
         return self.model_dump(mode="json", include=names)
+
+
+def _fields_of(cls: type[Block], marker: str) -> tuple[str, ...]:
+    return tuple(name for name, info in cls.model_fields.items() if marker in info.metadata)
 
 
 def option_class(info: FieldInfo) -> str | None:

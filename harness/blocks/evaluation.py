@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -91,30 +92,31 @@ class Suite(Block):
     """Raised whenever the same answers would get other grades. Answers are kept then; only grading is done anew."""
     random: ClassVar[bool] = False
 
+    @abstractmethod
     def metrics(self) -> tuple[Metric, ...]:
         """All metrics; the first is the headline."""
-        raise NotImplementedError
 
+    @abstractmethod
     def splits(self) -> tuple[str, ...]:
         """`("test",)` or `("dev", "test")`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fingerprint(self, split: str) -> str:
         """Content identity of the items of a split (file hashes, generator version), known before anything runs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def items(self, split: str) -> list[EvalItem]:
         """The items of a split, in a fixed order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, item: EvalItem, context: Context) -> Generator[Sequence[Request], Sequence[Reply], Answer]:
         """Asks the model under test (role `model`). Sampling seeds come from (suite, item, turn) alone."""
-        raise NotImplementedError
 
     def needs_judge(self) -> bool:
         """True where `grade` asks the experiment's `judge`."""
         return False
 
+    @abstractmethod
     def grade(
         self, items: Sequence[EvalItem], answers: Sequence[Answer], judge: Judge | None, context: Context
     ) -> Generator[Sequence[Request], Sequence[Reply], list[Grade]]:
@@ -123,7 +125,6 @@ class Suite(Block):
         It is given a shard at a time and resumed by shards, so a grade may depend on its own item and answer only. What
         needs all of them belongs in `summarise`.
         """
-        raise NotImplementedError
 
     def summarise(self, grades: Sequence[Grade]) -> Mapping[str, float | None]:
         """Aggregates that are not plain means over items (win rates of a package, length control). Default: none."""
@@ -186,8 +187,8 @@ class Judge(Block):
     asks_model: ClassVar[bool] = False
     """True where verdicts come from the model bound to the role `judge`, which must then be one that writes."""
 
+    @abstractmethod
     def judge(
         self, item: EvalItem, answer: Answer, turn: int, context: Context
     ) -> Generator[Sequence[Request], Sequence[Reply], Verdict]:
         """Judges turn `turn` (0-based) of an answer. Asks go to role `judge`."""
-        raise NotImplementedError

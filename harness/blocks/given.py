@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from harness.records.example import Example
 from harness.records.hashing import seed_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from harness.records.chat import ChatFormat
 
 
@@ -31,6 +34,21 @@ class Feedback:
     failed: tuple[str, ...] = ()
 
 
+@dataclass
+class Tally:
+    """What a block tells of its work beside its rows."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    figures: dict[str, float] = field(default_factory=dict)
+
+    def take(self) -> dict[str, dict[str, float]]:
+        """What was told since the last time, as JSON; empty where nothing was."""
+        told: dict[str, dict[str, float]] = {"counts": dict(self.counts), "figures": dict(self.figures)}
+        self.counts.clear()
+        self.figures.clear()
+        return {kind: values for kind, values in told.items() if values}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """All that a block may know beyond its rows."""
@@ -42,8 +60,30 @@ class Context:
     feedback: Feedback | None = None
     chats: Mapping[str, ChatFormat] = field(default_factory=dict)
     """Role to the chat format (tokenizer) of the model bound to it."""
+    sources: Mapping[str, Iterable[Any]] = field(default_factory=dict)
+    """Source role to its rows, read anew at each pass: examples, or mappings for data of `format: rows`."""
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Name to the vectors of all rows, where `needs()` names `vector:<name>`: float32, (rows, width), NaN: missing."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     """The prompt pack of the block's model: entry name to template with {placeholders}."""
+
+    tally: Tally = field(default_factory=Tally)
+
+    def count(self, name: str, n: float = 1) -> None:
+        """Adds to a count of the stage's report: parse failures, rows per task, what each filter left, ...
+
+        Counts end in the manifest, the journal and MLflow (`data/<step>/count:<name>`). They are added up over rows and
+        kept per shard, so a resumed stage counts everything once.
+        """
+        self.tally.counts[name] += n  # type: ignore[assignment]
+
+    def figure(self, name: str, value: float) -> None:
+        """Sets a figure of the stage's report that is no sum (MLflow: `data/<step>/<name>`).
+
+        For blocks that see all rows at once: selectors, pair builders, table scorers. What works row by row counts a
+        numerator and a denominator instead.
+        """
+        self.tally.figures[name] = float(value)
 
     def rng(self, *parts: Any) -> random.Random:
         """A generator of its own for (data seed, block, iteration, parts)."""

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from harness.blocks.evaluation import Answer, EvalItem, Grade, Judge, Metric, Suite, Verdict
 from harness.blocks.given import Context, Feedback, Item, Weakness
-from harness.blocks.requests import Ask, Asking, Embed, Made, Reply, Request, Score, Tolerant
-from harness.blocks.rowblocks import Columns, PairBuilder, Scorer, Selector, Synthesizer
+from harness.blocks.requests import Ask, Asking, Embed, Made, Reply, Request, Reward, Score, Tolerant
+from harness.blocks.rowblocks import Columns, PairBuilder, Scorer, Selector, Synthesizer, TableScorer
 from harness.blocks.training import TrainContext, Trainer, TrainReport
 from harness.engines.base import Completion, Logprobs, Sampling
 from harness.records.example import Drop
@@ -40,12 +40,14 @@ __all__ = [
     "PairBuilder",
     "Reply",
     "Request",
+    "Reward",
     "Sampling",
     "Score",
     "Scorer",
     "Selector",
     "Suite",
     "Synthesizer",
+    "TableScorer",
     "Tolerant",
     "TrainContext",
     "TrainReport",

@@ -105,4 +105,7 @@ def _load(entry: EntryPoint, kind: Kind, name: str) -> type[Block]:
         raise UserError(f"{kind} block {name!r} of {entry.value} cannot be loaded: {error}") from error
     if not (inspect.isclass(block) and issubclass(block, Block) and _named(block, kind, name)):
         raise UserError(f"{entry.value} is registered as {kind} block {name!r}, but is no such block")
+    if inspect.isabstract(block):
+        lacks = ", ".join(sorted(block.__abstractmethods__))
+        raise UserError(f"{kind} block {name!r} of {entry.value} cannot be used: it has no {lacks}")
     return block

@@ -44,14 +44,32 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Embed:
-    """The embedding of one sequence. Reply: float32 vector, shape (hidden,)."""
+    """The embedding of one text or sequence of ids. Reply: float32 vector, shape (width,).
+
+    A text is cut after `max_tokens` (and at the model's context), by the model's own tokenizer without special tokens.
+    """
 
     model: str
-    ids: tuple[int, ...]
+    ids: tuple[int, ...] = ()
+    text: str | None = None
+    max_tokens: int | None = None
 
 
-Request = Ask | Score | Embed
-Reply = Any  # tuple[Completion, ...] for Ask, Logprobs for Score, np.ndarray for Embed: aligned with the requests
+@dataclass(frozen=True, kw_only=True)
+class Reward:
+    """What a reward model gives a conversation that ends with an answer. Reply: float, higher is better.
+
+    Numbers of two reward models are not comparable, and only differences within one prompt have a meaning.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+
+
+Request = Ask | Score | Embed | Reward
+Reply = (
+    Any  # tuple[Completion, ...] for Ask, Logprobs for Score, np.ndarray for Embed, float for Reward, in their order
+)
 Asking = Generator[Sequence[Request], Sequence[Reply], Any]
 Made = Sequence[Example | Dropped] | Drop
 """What became of one item."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,10 @@ class TrainReport:
     """Rows that could not train, by reason."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """Rows that trained and are worth knowing of: `truncated`, `identical pairs`, ..."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What was measured of the training as a whole: `held_out/rewards/accuracies`, `loss/expected`, ..."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What it says in words: `stop` (whether another round pays), ..."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall time by part: import, load, encode, setup, train, save."""
     runtime: Mapping[str, str] = field(default_factory=dict)
@@ -56,6 +61,6 @@ class Trainer(Block):
         """Every model of a training is one whose weights are here."""
         return {name: frozenset({"weights"}) for name in self.roles()}
 
+    @abstractmethod
     def train(self, rows: Iterable[Example], context: TrainContext) -> TrainReport:
         """Trains `context.start` on the rows and writes the model folder `context.out` (weights, config, tokenizer)."""
-        raise NotImplementedError

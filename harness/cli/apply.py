@@ -21,6 +21,9 @@ from harness.cli.options import json_option, print_json
     help="Rows: messages, Alpaca, ShareGPT, ... (detected).",
 )
 @click.option("--model", help="A model folder or a bundled model (pocket/chat), for blocks that need one.")
+@click.option(
+    "--source", "sources", multiple=True, metavar="ROLE=FILE", help="Rows that the block reads besides, by their name."
+)
 @click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="An option of the block.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
@@ -40,6 +43,7 @@ def apply_command(
     block: str,
     data: Path,
     model: str | None,
+    sources: tuple[str, ...],
     settings: tuple[str, ...],
     seed: int,
     output: Path,
@@ -59,10 +63,11 @@ def apply_command(
     with tempfile.TemporaryDirectory(prefix="loopbench-") as folder:
         result = apply(
             made,
-            config.load_dataset(data, registry),
+            _rows_of(config.load_dataset(data, registry), made),
             config.load_model(model, registry) if model else None,
             seed,
             Path(folder),
+            sources={role: config.load_dataset(place, registry) for role, place in _pairs(sources).items()},
         )
         _write(output, [_row(row) for row in result.rows])
         if dropped is not None:
@@ -73,6 +78,20 @@ def apply_command(
     else:
         why = ", ".join(f"{n:,} {reason}" for reason, n in result.reasons.items())
         click.echo(f"{output}: {counts['rows']:,} rows" + (f"; dropped: {why}" if why else ""))
+
+
+def _rows_of(data: Any, block: Any) -> Any:
+    """All rows for a scorer: one without an answer comes out with its scores missing, it does not stop the reading."""
+    return data.model_copy(update={"require_answer": False}) if block.kind == "score" else data
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, str]:
+    from harness.errors import UserError
+
+    bad = next((text for text in texts if not all(text.partition("="))), None)
+    if bad is not None:
+        raise UserError(f"--source {bad}: write ROLE=FILE, such as documents=docs.jsonl")
+    return {role: place for role, _, place in (text.partition("=") for text in texts)}
 
 
 def _class(registry: Any, name: str) -> Any:
@@ -90,7 +109,8 @@ def _class(registry: Any, name: str) -> Any:
 def _row(row: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return {name: value for name, value in asdict(row).items() if value not in (None, (), [], {})} | {
+    whole = asdict(row) | {"tags": {name: tag for name, tag in row.tags.items() if tag is not None}}
+    return {name: value for name, value in whole.items() if value not in (None, (), [], {})} | {
         "scores": dict(row.scores)
     }
 

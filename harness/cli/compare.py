@@ -20,9 +20,14 @@ def compare_command(experiment: str, split: str, as_json: bool) -> None:
     from harness import api
 
     comparison = api.compare(experiment, split)
+    found = api.claims(experiment) if split == "test" else None
     if as_json:
-        print_json(comparison.to_json())
+        print_json(comparison.to_json() | ({} if found is None else {"claims": found.to_json()}))
         return
+    from harness.analysis.claim_text import print_claims
     from harness.analysis.table import print_comparison
 
     print_comparison(comparison, file=sys.stdout)
+    if found is not None:
+        click.echo()
+        print_claims(found, sys.stdout)

@@ -21,6 +21,8 @@ COMMANDS: dict[str, str] = {
     "plan": "Show the stages of an experiment and what they will cost, without running them.",
     "status": "Show how far an experiment is.",
     "compare": "Which recipe is better, and is the difference real?",
+    "claims": "Which claims of an experiment hold?",
+    "rounds": "What each iteration of a loop did, and whether another one pays.",
     "gate": "Pass, fail or cannot tell: a verdict for CI.",
     "show": "List what there is; with a name, explain it.",
     "apply": "Run one block on a file.",

@@ -82,9 +82,15 @@ def _report(name: str, home: Any, outcome: Any, as_json: bool) -> None:
         else:
             click.echo(f"nothing to compare yet: {error}", err=True)
         return
+    found = api.claims(name, home)
     if as_json:
-        print_json({"experiment": name, "run": summary, "comparison": comparison.to_json()})
+        about = {} if found is None else {"claims": found.to_json()}
+        print_json({"experiment": name, "run": summary, "comparison": comparison.to_json()} | about)
         return
+    from harness.analysis.claim_text import print_claims
     from harness.analysis.table import print_comparison
 
     print_comparison(comparison, wall=outcome.wall, failed=len(outcome.failed), file=sys.stdout)
+    if found is not None:
+        click.echo()
+        print_claims(found, sys.stdout)

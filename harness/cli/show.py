@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import click
@@ -71,6 +72,8 @@ def _explain(name: str) -> dict[str, Any]:
     for block_kind in registry.kinds():
         if short in registry.names(block_kind) and wanted in ("", block_kind):
             found[f"{block_kind} block"] = _block(registry.get(block_kind, short))
+    if "recipes" in found:
+        found |= _steps(found["recipes"]["text"])
     if name.startswith("pocket/"):
         found |= _model(name)
     if not found:
@@ -81,7 +84,24 @@ def _explain(name: str) -> dict[str, Any]:
     return {"name": name} | found
 
 
-def _block(block: Any) -> dict[str, Any]:
+def _steps(text: str) -> dict[str, Any]:
+    """The blocks of a recipe's steps, each with what the recipe sets of its options."""
+    from ruamel.yaml import YAML
+
+    from harness.blocks import registry
+
+    found: dict[str, Any] = {}
+    for step in YAML(typ="safe", pure=True).load(text).get("steps") or ():
+        verb = next((kind for kind in registry.kinds() if kind in step), None)
+        if verb is None or step[verb] not in registry.names(verb):
+            continue
+        heading = f"step {step.get('as', step[verb])}: {verb} {step[verb]}"
+        found[heading] = _block(registry.get(verb, step[verb]), step)
+    return found
+
+
+def _block(block: Any, step: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a block is, and its options; `step` is a recipe's, which sets some of them."""
     options = {}
     for option, info in block.model_fields.items():
         extra = info.json_schema_extra or {}
@@ -93,6 +113,8 @@ def _block(block: Any) -> dict[str, Any]:
             "source": extra.get("source"),
             "changes": "the result (part of the stage key)" if extra.get("class") == "identity" else "only how it runs",
         }
+        if step is not None:
+            options[option]["here"] = str(step[option]) if option in step else None
     return {"version": block.version, "what": (block.__doc__ or "").strip(), "options": options}
 
 
@@ -114,17 +136,19 @@ def _print(document: dict[str, Any]) -> None:
             continue
         console.print(f"[bold]{document['name']}[/bold] · {heading}", highlight=False)
         if "text" in thing:
-            console.print(thing.get("file") or thing.get("folder"), style="dim", highlight=False)
-            console.print(thing["text"], markup=False, highlight=False)
+            place = thing.get("file") or thing.get("folder")
+            console.print(place, style="dim", markup=False, highlight=False, soft_wrap=True)
+            console.print(thing["text"], markup=False, highlight=False, soft_wrap=True)  # it may be copied
             continue
         console.print(f"version {thing['version']}. {thing['what']}", markup=False, highlight=False)
         table = Table(box=None, pad_edge=False)
-        for title in ("option", "default", "unit", "what", "source"):
+        here = any("here" in about for about in thing["options"].values())
+        titles = ("here", "default", "unit", "what", "source") if here else ("default", "unit", "what", "source")
+        for title in ("option", *titles):
             table.add_column(title)
         for option, about in thing["options"].items():
-            table.add_row(
-                option, str(about["default"]), about["unit"] or "", about["what"] or "", about["source"] or ""
-            )
+            said = {**about, "default": str(about["default"])}
+            table.add_row(option, *(said.get(title) or "" for title in titles))
         console.print(table)
 
 

@@ -16,8 +16,9 @@ def equalise(recipes: Sequence[Recipe], budget: Budget | None, root: Node, probl
     """The recipes with `train_tokens` set in each finetune step; epochs then follow from it.
 
     A cell's tokens are divided evenly over all its trainings (iterations times finetune steps), so that arms with
-    different numbers of trainings still train on equally many tokens. Tokens are those that pass through the trained
-    model, prompts included: what `compare` prints as trained.
+    different numbers of trainings still train on equally many tokens; a step that sets `train_tokens` itself keeps
+    them, and the others divide the rest. Tokens are those that pass through the trained model, prompts included: what
+    `compare` prints as trained.
     """
     if budget is None or budget.train_tokens is None:
         return tuple(recipes)
@@ -25,36 +26,46 @@ def equalise(recipes: Sequence[Recipe], budget: Budget | None, root: Node, probl
 
 
 def _equalised(recipe: Recipe, tokens: int, root: Node, problems: Problems) -> Recipe:
-    trainings = recipe.loop.iterations * sum(step.verb == "finetune" for step in recipe.steps)
-    if not trainings:
+    turns = range(1, recipe.loop.iterations + 1)
+    every = [step.block(t) for step in recipe.steps if step.verb == "finetune" for t in turns if step.runs(t)]
+    if not every:
         return recipe
-    share = round(tokens / trainings)
-    if not share:
+    own = [given for block in every if (given := getattr(block, TOKENS, None)) is not None]
+    open_ = len(every) - len(own)
+    share = round((tokens - sum(own)) / open_) if open_ else round(tokens / len(every))
+    if share < 1:
+        taken = f" (its steps that set {TOKENS} themselves take {sum(own):,})" if own else ""
         problems.add(
-            f"budget: {tokens} training tokens are too few for the {trainings} trainings of a cell of {recipe.name}",
+            f"budget: {tokens} training tokens are too few for the {len(every)} trainings of a cell of "
+            f"{recipe.name}{taken}",
             root.mark("budget", TOKENS),
         )
-    steps = tuple(_with_share(step, share, recipe.name, root, problems) for step in recipe.steps)
+    # A step's own tokens are part of the budget where another step takes the rest; a resolved recipe states them all.
+    kept = bool(open_) or abs(sum(own) - tokens) <= len(every)
+    steps = tuple(_with_share(step, share, kept, recipe.name, root, problems) for step in recipe.steps)
     return replace(recipe, steps=steps)
 
 
-def _with_share(step: Step, share: int, recipe: str, root: Node, problems: Problems) -> Step:
+def _with_share(step: Step, share: int, kept: bool, recipe: str, root: Node, problems: Problems) -> Step:
     if step.verb != "finetune":
         return step
-    why = next((text for block in step.blocks if (text := _conflict(block, share)) is not None), None)
+    why = next((text for block in step.blocks if (text := _conflict(block, share, kept)) is not None), None)
     if why is not None:
         problems.add(f"budget: the step {step.name} of {recipe} {why}", root.mark("budget", TOKENS))
         return step
-    return replace(step, blocks=tuple(block.model_copy(update={TOKENS: share}) for block in step.blocks))
+    return replace(step, blocks=tuple(_given(block, share) for block in step.blocks))
 
 
-def _conflict(block: Any, share: int) -> str | None:
-    """Why a finetune block cannot keep a budget; None where it can."""
+def _given(block: Any, share: int) -> Any:
+    return block if getattr(block, TOKENS) is not None else block.model_copy(update={TOKENS: share})
+
+
+def _conflict(block: Any, share: int, kept: bool) -> str | None:
+    """Why a finetune block cannot keep a budget; None where it can. `kept`: its own tokens may stand."""
     if TOKENS not in type(block).model_fields:
         return f"cannot keep it: {block.name} has no option {TOKENS}"
     if getattr(block, "max_steps", None) is not None:
         return "sets max_steps, and both would say where training ends: drop one of them"
-    given = getattr(block, TOKENS)
-    return (
-        None if given in (None, share) else f"sets {TOKENS} itself, and the budget gives it {share:,}: drop one of them"
-    )
+    if getattr(block, TOKENS) in (None, share) or kept:
+        return None
+    return f"sets {TOKENS} itself, and the budget gives it {share:,}: drop one of them"

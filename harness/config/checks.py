@@ -125,6 +125,8 @@ def _with_paths(values: dict[str, Any], node: Node, cls: type[BaseModel], proble
     result = dict(values)
     for key in values.keys() & path_fields(cls):
         value = values[key]
+        if value in getattr(cls, "shipped", ()):
+            continue  # the name of something that comes with the package
         if isinstance(value, list):
             result[key] = [_found(item, node, problems, key, i) for i, item in enumerate(value)]
         else:

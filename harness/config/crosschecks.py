@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from harness.config.checks import nearest
+from harness.config.claims import check_claims
 from harness.config.document import Node, Problems
 from harness.config.model import Experiment
 from harness.config.suites import DEV
@@ -24,6 +25,7 @@ def check_experiment(experiment: Experiment, root: Node, recipes: Collection[str
     _check_gate(experiment, root, problems)
     _check_feedback(experiment, root, problems)
     _check_limits(experiment, root, problems)
+    check_claims(experiment, root, recipes, problems)
 
 
 def _check_names(experiment: Experiment, root: Node, recipes: Collection[str], problems: Problems) -> None:

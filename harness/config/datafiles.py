@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,7 +17,7 @@ from harness.records.values import DataFile
 M = TypeVar("M", bound=BaseModel)
 DATA_SUFFIXES = (".json", ".jsonl", ".gz", ".parquet", ".csv")
 _USER = re.compile(r"\w+://[^/?#]*@")
-_NOWHERE = {"name": "?", "path": "?"}
+_NOWHERE: dict[str, Any] = {"name": "?", "path": "?"}
 
 
 class Place(NamedTuple):
@@ -88,10 +89,18 @@ def fill_block(node: Node, cls: type[M], problems: Problems, *, drop: Any = ()) 
     value = node.value if isinstance(node.value, dict) else {}
     fields = datafile_fields(cls)
     names = [name for name in value if name in fields and value[name] is not None]
-    files = {name: read_datafile(node.child(name), problems) for name in names}
-    given = {name: _NOWHERE if file is None else dict(file) for name, file in files.items()}
+    given: dict[str, Any] = {}
+    for name in names:
+        child = node.child(name)
+        several = get_origin(cls.model_fields[name].annotation) is Mapping and isinstance(child.value, dict)
+        given[name] = {k: _shown(v, problems) for k, v in child.items()} if several else _shown(child, problems)
     block = fill(node, cls, problems, drop=[*drop, *names], **given)
     return block if len(problems) == before else None
+
+
+def _shown(node: Node, problems: Problems) -> dict[str, Any]:
+    file = read_datafile(node, problems)
+    return _NOWHERE if file is None else dict(file)
 
 
 def datafile_fields(cls: type[BaseModel]) -> set[str]:

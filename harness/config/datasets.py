@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 from pathlib import Path
 from typing import Any
 
 from harness.config.checks import existing_path, fill, nearest
-from harness.config.datafiles import DATA_SUFFIXES, file_place, source_node
+from harness.config.datafiles import DATA_SUFFIXES, Place, file_place, source_node
 from harness.config.document import Node, Problems
 from harness.config.model import Dataset, Registry
 from harness.config.suites import read_suite
 
 __all__ = ["DATA_SUFFIXES", "read_dataset"]
 
+_OF_TAXONOMY = frozenset({"leaves", "bad_leaves", "documents"})
+_SHIPPED = "pocket/taxonomy"
+_OF_EXAMPLES = frozenset({"sha256", "sha256_unpacked", "format", "columns", "withhold", "part", "exclude"})
 _ELSEWHERE = frozenset({"dataset", "use", "exclude", "path"})
 
 
@@ -59,8 +63,41 @@ def _located(dataset: Dataset, node: Node, problems: Problems) -> Dataset:
         problems.add(
             "part: withheld needs `withhold: {rows: n}`, which says how many rows are set apart", node.mark("part")
         )
+    if dataset.kind == "taxonomy" and node.value.get("path") == _SHIPPED:
+        return dataset.model_copy(update={"path": str(_shipped())})
     place = file_place(node, problems)
-    return dataset if place is None else dataset.model_copy(update={"path": place.path, "url": place.url})
+    if place is None:
+        return dataset
+    for key in _OF_TAXONOMY & node.value.keys() if dataset.kind != "taxonomy" else ():
+        problems.add(f"{key}: only a dataset of kind taxonomy has this", node.mark(key))
+    _check_folder(dataset, place, node, problems)
+    form = {"format": "rows"} if dataset.kind == "folder" else {}
+    return dataset.model_copy(update={"path": place.path, "url": place.url} | form)
+
+
+def _shipped() -> Path:
+    """The taxonomy that comes with loopbench."""
+    spec = importlib.util.find_spec("harness.pocket")
+    places = [] if spec is None else list(spec.submodule_search_locations or [])
+    return Path(places[0]) / "taxonomy"
+
+
+def _check_folder(dataset: Dataset, place: Place, node: Node, problems: Problems) -> None:
+    """A folder says so: `kind: folder`; what is meant for the examples of a file does not fit one."""
+    folder = place.path is not None and Path(place.path).is_dir()
+    if dataset.kind != "folder":
+        if folder and dataset.kind != "taxonomy":
+            problems.add(
+                f"path: {place.path} is a folder; write `kind: folder` to read its files, `kind: taxonomy` for leaves",
+                node.mark("path"),
+            )
+        if "files" in node.value:
+            problems.add("files: only a dataset of kind folder has this", node.mark("files"))
+        return
+    if not folder:
+        problems.add("a dataset of kind folder needs `path`, a folder", node.mark("path"))
+    for key in _OF_EXAMPLES & node.value.keys():
+        problems.add(f"{key}: a folder's files are read as they are, and have no such setting", node.mark(key))
 
 
 def _check_pocket(dataset: Dataset, node: Node, problems: Problems) -> None:

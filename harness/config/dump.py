@@ -31,6 +31,8 @@ def plain(experiment: Experiment) -> dict[str, Any]:
         "leaks": experiment.leaks.model_dump(mode="json"),
         "sentinels": experiment.sentinels.model_dump(mode="json"),
     }
+    if experiment.claims:
+        whole["claims"] = [claim.model_dump(mode="json", exclude_none=True) for claim in experiment.claims]
     for key in ("budget", "limits", "gate"):
         part = getattr(experiment, key)
         if part is not None:
@@ -74,6 +76,8 @@ def _dataset(dataset: Dataset) -> dict[str, Any]:
 
 def _recipe(recipe: Recipe) -> dict[str, Any]:
     result: dict[str, Any] = {"recipe": recipe.name, "loop": recipe.loop.model_dump(mode="json")}
+    if recipe.pool != "pool":
+        result["pool"] = recipe.pool
     if recipe.variation:
         result |= {"base": recipe.base, "variation": dict(recipe.variation)}
     return result | {"steps": [_step(step) for step in recipe.steps]}
@@ -85,6 +89,8 @@ def _step(step: Step) -> dict[str, Any]:
         result["as"] = step.as_
     if step.from_ is not None:
         result["from"] = _sources(step.from_)
+    if step.only is not None:
+        result["only"] = step.only
     each = [block.model_dump(mode="json") for block in step.blocks]
     return result | {
         key: value if all(options[key] == value for options in each) else {"by_iteration": [o[key] for o in each]}

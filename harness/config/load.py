@@ -11,14 +11,14 @@ from pydantic import Field
 
 from harness.config.addresses import (
     Override,
-    Variant,
     put_into,
     put_into_recipe,
     read_overrides,
-    read_variants,
 )
 from harness.config.budget import equalise
+from harness.config.built import build_recipes, keys_of, setting_of, unreadable
 from harness.config.checks import fill, nearest
+from harness.config.claims import read_claims
 from harness.config.crosschecks import check_experiment
 from harness.config.datasets import read_dataset
 from harness.config.document import Document, Node, Problems, read
@@ -39,7 +39,7 @@ from harness.config.model import (
 )
 from harness.config.models import read_models
 from harness.config.places import find, unknown
-from harness.config.recipes import Setting, read_recipe, recipe_nodes
+from harness.config.recipes import recipe_nodes
 from harness.config.sentinels import Sentinels
 from harness.config.suites import build_suite, suite_node
 from harness.errors import LoopbenchError
@@ -68,6 +68,7 @@ class _Head(Strict):
     gate: Gate | None = None
     leaks: Any = None
     sentinels: Sentinels = Sentinels()
+    claims: Any = None
     vary: Any = None
 
 
@@ -119,8 +120,9 @@ class _Loader:
         models = self._models(root)
         data = self._data(root)
         students = ("student",) if head is None or head.students is None else head.students
-        built = self._build(root, recipes, models, data, students)
-        judge = models.get("judge") or (_unreadable("judge") if "judge" in _keys(root, "models") else None)
+        setting = setting_of(root, models, data, students, self.problems)
+        built = build_recipes(root, recipes, setting, self.registry, self.problems)
+        judge = models.get("judge") or (unreadable("judge") if "judge" in keys_of(root, "models") else None)
         measured = [
             build_suite(name, node, self.registry, self.problems, judge, judged=True) for name, node in suites.items()
         ]
@@ -179,44 +181,6 @@ class _Loader:
         read_all = {name: read_dataset(child, self.registry, self.problems, role=name) for name, child in node.items()}
         return {name: dataset for name, dataset in read_all.items() if dataset is not None}
 
-    def _build(
-        self,
-        root: Node,
-        nodes: Mapping[str, Node],
-        models: Mapping[str, Model],
-        data: Mapping[str, Dataset],
-        students: tuple[str, ...],
-    ) -> list[Recipe]:
-        names = frozenset(_keys(root, "data"))
-        train = root.get("train")
-        if train is not None and not isinstance(train.value, dict):
-            if train.value is not None:
-                self.problems.add("train: should be a mapping such as {learning_rate: 1e-3}", train.mark())
-            train = None
-        bound = dict(models) | {role: _unreadable(role) for role in _keys(root, "models") if role not in models}
-        setting = Setting(names, bound, frozenset({"student", *students}), train)
-        built: list[Recipe] = []
-        for name, node in nodes.items():
-            recipe = read_recipe(name, name, node, setting, self.registry, self.problems, {})
-            built += [] if recipe is None else [recipe]
-        for variant in read_variants(root.get("vary"), nodes, self.problems):
-            recipe = self._variant(variant, nodes[variant.base], setting)
-            if recipe is not None and not any(_same(recipe, other) for other in built):
-                built.append(recipe)
-        return built
-
-    def _variant(self, variant: Variant, node: Node, setting: Setting) -> Recipe | None:
-        copy = Node(node.doc.copy(), node.path)
-        train = setting.train
-        for address, value in variant.settings.items():
-            head, *rest = address.split(".")
-            if head == "train":
-                train = _changed(train, tuple(rest), value, variant)
-            else:
-                put_into_recipe(copy, (head, *rest), value, variant.mark, self.problems)
-        setting = replace(setting, train=train)
-        return read_recipe(variant.name, variant.base, copy, setting, self.registry, self.problems, variant.settings)
-
     def _experiment(
         self,
         head: _Head,
@@ -243,28 +207,8 @@ class _Loader:
             gate=head.gate,
             sentinels=head.sentinels,
             leaks=read_leaks(self.document.root().get("leaks"), self.problems),
+            claims=read_claims(self.document.root().get("claims"), self.problems),
         )
-
-
-def _keys(root: Node, key: str) -> list[str]:
-    node = root.get(key)
-    return list(node.value) if node is not None and isinstance(node.value, dict) else []
-
-
-def _unreadable(role: str) -> Model:
-    """Stands for a model whose own mistake is noted already, so that its uses are not reported as well."""
-    return Model(name=role, engine="transformers")
-
-
-def _changed(train: Node | None, path: tuple[str, ...], value: Any, variant: Variant) -> Node:
-    document = Document({}, variant.mark) if train is None else train.doc.copy()
-    at: tuple[str | int, ...] = () if train is None else train.path
-    document.put((*at, *path), value, variant.mark)
-    return Node(document, at)
-
-
-def _same(one: Recipe, other: Recipe) -> bool:
-    return one.base == other.base and one.loop == other.loop and one.steps == other.steps
 
 
 def _seeds(value: int | tuple[int, ...]) -> tuple[int, ...]:

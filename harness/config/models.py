@@ -15,6 +15,8 @@ from harness.errors import UserError
 
 RESERVED = ("start", "current")
 ORACLE = "pocket/oracle"
+HASHED = "hashed"
+"""The embedder that needs no model."""
 _WHAT = ("path", "scratch", "url", "judge")
 SERVED = frozenset(
     {"model", "api_key_env", "revision", "prices", "concurrency", "deadline", "timeout", "length_field", "body"}
@@ -96,6 +98,8 @@ def _by_name(role: str, node: Node, registry: Registry, problems: Problems) -> M
     known = bundled()
     if name == ORACLE:
         return Model(name=role, written=name, judge="oracle", engine="oracle", prompts="pocket")
+    if name == HASHED:
+        return Model(name=role, written=name, engine="hashed")
     if name in known:
         return Model(name=role, written=name, path=str(known[name]), engine="transformers", prompts="pocket")
     if name.startswith("pocket/"):

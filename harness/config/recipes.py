@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.config.checks import fill, nearest
-from harness.config.document import Node, Problems, read
+from harness.config.checks import brief, fill, nearest
+from harness.config.document import Node, Problems, overlay, read
 from harness.config.model import NAME, LoopPolicy, Model, Recipe, Registry
 from harness.config.places import find, unknown
 from harness.config.steps import Scope, as_names, read_step
 
-_KEYS = ("recipe", "description", "loop", "steps")
+_KEYS = ("recipe", "description", "pool", "loop", "steps")
+POOL = "pool"
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,16 @@ class Setting:
     """What an experiment gives to its recipes."""
 
     data: frozenset[str]
+    raw: frozenset[str]
+    """Names of data whose rows are no examples."""
     models: Mapping[str, Model]
     students: frozenset[str]
     train: Node | None
+
+    def seen(self, pool: str) -> tuple[frozenset[str], frozenset[str]]:
+        """Names of data, and of those that hold no examples, as a recipe sees them that calls one of them `pool`."""
+        data, raw = (names - {POOL} | ({POOL} if pool in names else set()) for names in (self.data, self.raw))
+        return data, raw
 
 
 def recipe_nodes(node: Node, problems: Problems) -> dict[str, Node]:
@@ -47,8 +55,17 @@ def recipe_nodes(node: Node, problems: Problems) -> dict[str, Node]:
 
 
 def _mapping(node: Node, problems: Problems) -> Node | None:
-    if isinstance(node.value, dict):
+    """The recipe's mapping: as it stands, from a file, or (`use:`) a file's with some keys changed."""
+    if isinstance(node.value, dict) and "use" not in node.value:
         return node
+    if isinstance(node.value, dict):
+        used = node.child("use")
+        base = _mapping(used, problems)
+        if base is None or isinstance(used.value, dict):
+            return None
+        whole = overlay(base, node, frozenset({"use"}))
+        whole.doc.top = base.doc.top
+        return whole
     if not isinstance(node.value, str):
         problems.add("a recipe should be a name, a path or a mapping", node.mark())
         return None
@@ -82,8 +99,13 @@ def read_recipe(
     if steps is None or not isinstance(steps.value, list) or not steps.value:
         problems.add("steps: should be a list with at least one step", node.mark("steps"))
         return None
+    pool = node.value.get("pool", POOL)
+    if pool != POOL and pool not in setting.data:
+        problems.add(f"pool: there is no data named {brief(pool)}{nearest(str(pool), setting.data)}", node.mark("pool"))
+    data, raw = setting.seen(str(pool))
     scope = Scope(
-        data=setting.data,
+        data=data,
+        raw=raw,
         models=setting.models,
         students=setting.students,
         train=setting.train,
@@ -101,4 +123,5 @@ def read_recipe(
         path=node.doc.top.file,
         train_overrides=scope.overridden,
         variation=dict(variation),
+        pool=str(pool),
     )

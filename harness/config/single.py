@@ -58,7 +58,7 @@ def load_suite(name: str, registry: Registry) -> SuiteRef:
 
 
 def load_dataset(name: str | Path, registry: Registry) -> Dataset:
-    """A dataset by name, by the path of its YAML file, or by the path of a data file (its format is detected).
+    """A dataset by name, by the path of its YAML file, of a data file (its format is detected) or of a folder of texts.
 
     Raises:
         ConfigError: every mistake in its file.
@@ -67,6 +67,8 @@ def load_dataset(name: str | Path, registry: Registry) -> Dataset:
     if not text.endswith(DATA_SUFFIXES) and Path(text).is_file() and Path(text).suffix not in (".yaml", ".yml"):
         raise UserError(f"{text}: the ending says what a data file is; known: {', '.join(DATA_SUFFIXES)}")
     problems = Problems()
+    if Path(text).is_dir():
+        return Dataset(name=Path(text).name, kind="folder", path=str(Path(text).resolve()), written=text, format="rows")
     return _found(read_dataset(_named(text), registry, problems), problems)
 
 

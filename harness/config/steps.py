@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.config.checks import brief, fill, nearest
+from harness.config.checks import brief, nearest
+from harness.config.datafiles import fill_block
 from harness.config.document import Document, Node, Problems, overlay
 from harness.config.model import NAME, VERBS, Model, Registry, Source, Step
 from harness.config.models import RESERVED
@@ -15,6 +16,7 @@ from harness.config.suites import get_block
 from harness.records.values import share
 
 _SOURCE = re.compile(rf"({NAME})(?:@(\w+))?")
+_TURNS = {"first": "the first iteration only", "later": "later iterations only"}
 _WHEN: dict[str | None, Literal["same", "previous", "all"]] = {None: "same", "previous": "previous", "all": "all"}
 
 
@@ -23,6 +25,8 @@ class Scope:
     """What the steps of one recipe may refer to. `later` are `as` names of the whole recipe, `known` those so far."""
 
     data: Collection[str]
+    raw: Collection[str]
+    """Those of `data` whose rows are no examples: only a block that asks for them by a role reads them."""
     models: Mapping[str, Model]
     students: Collection[str]
     train: Node | None
@@ -31,6 +35,8 @@ class Scope:
     known: set[str] = field(default_factory=set)
     trained: set[str] = field(default_factory=set)
     """`as` names of finetune steps so far: their models can be used as roles."""
+    only: dict[str, str] = field(default_factory=dict)
+    """`as` names of steps that do not run in each iteration: `first` or `later`."""
     overridden: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -49,13 +55,23 @@ def read_step(node: Node, scope: Scope, registry: Registry, problems: Problems, 
     blocks = () if cls is None else _blocks(node, verb, cls, scope, problems)
     for role in dict.fromkeys((option, role) for block in blocks for option, role in block.roles().items()):
         _check_role(*role, node, scope, problems)
-    if first and from_ is None and getattr(cls, "reads_rows", True) and cls is not None and "pool" not in scope.data:
-        problems.add("the first step reads `pool`, which the experiment does not bind under data", node.mark())
+    for option, source in dict.fromkeys(pair for block in blocks for pair in block.sources().items()):
+        _check_source(option, source, node, scope, problems)
+    if first and from_ is None and getattr(cls, "reads_rows", True) and cls is not None:
+        if "pool" not in scope.data:
+            problems.add("the first step reads `pool`, which the experiment does not bind under data", node.mark())
+        elif "pool" in scope.raw:
+            problems.add(
+                "the first step reads `pool`, whose `format: rows` says that it holds no examples", node.mark()
+            )
+    only = _only(node, scope, problems)
     _remember(verb, as_, node, scope, problems)
     if len(problems) > before or not blocks:
         return None
     mark = node.mark()
-    return Step(verb=verb, block_name=name, blocks=blocks, as_=as_, from_=from_, file=mark.file, line=mark.line)
+    return Step(
+        verb=verb, block_name=name, blocks=blocks, as_=as_, from_=from_, only=only, file=mark.file, line=mark.line
+    )
 
 
 def as_names(steps: Node) -> dict[str, int]:
@@ -85,6 +101,18 @@ def _verb(node: Node, problems: Problems) -> Any | None:
     return None
 
 
+def _only(node: Node, scope: Scope, problems: Problems) -> Literal["first", "later"] | None:
+    """`only: first` or `only: later`: in which iterations the step runs."""
+    only: Literal["first", "later"] | None = node.value.get("only")
+    if only not in (None, "first", "later"):
+        text = f"only: should be first (iteration 1) or later (from iteration 2 on), not {brief(only)}"
+        problems.add(text, node.mark("only"))
+        return None
+    if only == "later" and scope.iterations == 1:
+        problems.add("only: later, but the loop has one iteration: the step would never run", node.mark("only"))
+    return only
+
+
 def _remember(verb: str, as_: Any, node: Node, scope: Scope, problems: Problems) -> None:
     if as_ is None:
         return
@@ -96,6 +124,8 @@ def _remember(verb: str, as_: Any, node: Node, scope: Scope, problems: Problems)
         problems.add(f"as: {as_!r} already names a data source or a model role; choose another", node.mark("as"))
     else:
         scope.known.add(as_)
+        if node.value.get("only") is not None:
+            scope.only[as_] = str(node.value["only"])
         if verb == "finetune":
             scope.trained.add(as_)
 
@@ -119,6 +149,13 @@ def _sources(node: Node, scope: Scope, problems: Problems) -> tuple[Source, ...]
     found = [source for source in sources if source is not None]
     if len({(s.name, s.when) for s in found}) < len(found):
         problems.add("from: names the same rows twice", given.mark())
+    for source in found:
+        theirs = scope.only.get(source.name, "")
+        if source.when == "same" and theirs in _TURNS and theirs != node.value.get("only"):
+            text = f"from: {source.name} is made in {_TURNS[theirs]}, and this step runs in others too"
+            problems.add(
+                f"{text}; write {source.name}@all or {source.name}@previous, or `only: {theirs}`", given.mark()
+            )
     return tuple(found)
 
 
@@ -144,6 +181,10 @@ def _source(text: Any, node: Node, part: Any, scope: Scope, problems: Problems) 
 
 
 def _check_name(name: str, when: str | None, node: Node, scope: Scope, problems: Problems) -> bool:
+    if name in scope.raw:
+        text = f"from: {name} holds rows of a file as they are (`format: rows`), and steps read examples"
+        problems.add(f"{text}; a block that reads such rows has an option for their name", node.mark())
+        return False
     if name in scope.data:
         if when is not None:
             problems.add(f"from: {name} is a data source, which has no earlier iterations; only steps do", node.mark())
@@ -162,7 +203,7 @@ def _check_name(name: str, when: str | None, node: Node, scope: Scope, problems:
 # --- options ----------------------------------------------------------------------------------------------------------
 def _blocks(node: Node, verb: str, cls: Any, scope: Scope, problems: Problems) -> tuple[Any, ...]:
     """One instance per iteration; a single one shared by all where nothing depends on the iteration."""
-    drop = {verb, "as", "from"}
+    drop = {verb, "as", "from", "only"}
     options = overlay(Document({}, node.mark()).root(), node, frozenset(drop))
     options.doc.top = node.mark()
     if verb == "finetune" and scope.train is not None:
@@ -172,9 +213,9 @@ def _blocks(node: Node, verb: str, cls: Any, scope: Scope, problems: Problems) -
     if not all(enough):
         return ()
     if not varying:
-        block = fill(options, cls, problems)
+        block = fill_block(options, cls, problems)
         return () if block is None else (block,) * scope.iterations
-    blocks = [fill(_at(options, varying, i), cls, problems) for i in range(scope.iterations)]
+    blocks = [fill_block(_at(options, varying, i), cls, problems) for i in range(scope.iterations)]
     return () if any(block is None for block in blocks) else tuple(blocks)
 
 
@@ -212,6 +253,15 @@ def _with_train(options: Node, node: Node, cls: Any, scope: Scope) -> Node:
     merged = overlay(fitting, options)
     merged.doc.top = node.mark()
     return merged
+
+
+def _check_source(option: str, name: str, node: Node, scope: Scope, problems: Problems) -> None:
+    if name in scope.data or name in scope.known:
+        return
+    where = f"there are no rows named {name!r}: bind them under `data:`, or name an earlier step `as: {name}`"
+    later = " (a later step has that name)" if name in scope.all_names else ""
+    near = nearest(name, {*scope.data, *scope.known}).removeprefix(".")
+    problems.add(f"{option}: {where}{later}{near}", node.mark(option))
 
 
 def _check_role(option: str, role: str, node: Node, scope: Scope, problems: Problems) -> None:

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 Finish = Literal["stop", "length"]
-Capability = Literal["generate", "continue", "logprobs", "embed", "weights"]
-"""What a model can be asked: answer messages, continue raw ids (and sample a user's turn), score ids, embed ids, and
-give its weights to a training."""
-EngineName = Literal["transformers", "vllm", "openai", "oracle"]
+Capability = Literal["generate", "continue", "turns", "logprobs", "embed", "reward", "weights"]
+"""What a model can be asked: answer messages, continue raw ids, score ids, embed texts, rate
+conversations with a number, give its weights to a training;
+`turns`: write a user's turn, which takes token ids and a chat template of the model's own."""
+EngineName = Literal["transformers", "vllm", "openai", "oracle", "hashed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +159,24 @@ class Scores(Protocol):
 class Embeds(Protocol):
     def embed(self, ids: Sequence[tuple[int, ...]]) -> np.ndarray:
         """Mean of the last hidden states over all tokens: float32, shape (len(ids), hidden)."""
+        ...
+
+
+@runtime_checkable
+class EmbedsTexts(Protocol):
+    def embed_texts(self, texts: Sequence[str], max_tokens: Sequence[int | None] = ()) -> np.ndarray:
+        """Vectors of an embedder that reads texts, each cut at its limit: float32, shape (len(texts), width)."""
+        ...
+
+
+@runtime_checkable
+class Rewards(Protocol):
+    def rendered(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Ids of a conversation, as the reward model reads it."""
+        ...
+
+    def reward(self, ids: Sequence[tuple[int, ...]]) -> np.ndarray:
+        """One number per sequence: float32, shape (len(ids),)."""
         ...
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.engines.base import ModelSpec
+from harness.engines.families import Family
 from harness.errors import UserError
 from harness.records.templates import adapter_base
 
@@ -13,13 +14,14 @@ DTYPES = ("float32", "bfloat16", "float16", "auto")
 """Number formats of the weights; `auto` takes that of the checkpoint."""
 
 
-def load_model(folder: Path, dtype: str, device: str) -> Any:
+def load_model(folder: Path, dtype: str, device: str, family: Family = "causal") -> Any:
     """The model of a folder in evaluation mode; an adapter is merged into its base.
 
     Args:
         folder: a Hugging Face model folder, or a LoRA adapter whose base is on disk.
         dtype: one of `DTYPES`.
         device: `auto` (the first GPU if there is one), or a name that PyTorch knows.
+        family: which head is loaded, as `harness.engines.families` tells it.
 
     Raises:
         UserError: an unknown dtype or device, or files that do not load.
@@ -31,7 +33,7 @@ def load_model(folder: Path, dtype: str, device: str) -> Any:
         raise UserError(f"the dtype {dtype!r} is unknown: choose one of {', '.join(DTYPES)}.")
     kind = "auto" if dtype == "auto" else getattr(torch, dtype)
     adapter = (folder / "adapter_config.json").is_file()
-    model = _pretrained(adapter_base(folder) if adapter else folder, kind)
+    model = _pretrained(adapter_base(folder) if adapter else folder, kind, family)
     if adapter:
         model = _merged(model, folder)
     try:
@@ -77,21 +79,21 @@ def check_folder(spec: ModelSpec) -> Path:
     return spec.path
 
 
-def _pretrained(folder: Path, dtype: Any) -> Any:
+def _pretrained(folder: Path, dtype: Any, family: Family) -> Any:
     """A model with every weight from the files; transformers would fill missing ones with random numbers."""
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     offline = {"trust_remote_code": False, "local_files_only": True}
+    heads = {"causal": AutoModelForCausalLM, "reward": AutoModelForSequenceClassification, "encoder": AutoModel}
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype, output_loading_info=True, **offline
-        )
+        model, found = heads[family].from_pretrained(str(folder), dtype=dtype, output_loading_info=True, **offline)
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(f"the model in {folder} cannot be loaded: {error}") from error
-    if missing := sorted(found["missing_keys"]):
+    # The pooler of an encoder is used by none of ours, and masked language models come without one.
+    if missing := sorted(key for key in found["missing_keys"] if family != "encoder" or "pooler" not in key):
         raise UserError(
             f"the weights in {folder} are incomplete: {len(missing)} tensors are missing, {missing[0]} among them. "
             f"Copy the folder again, and check that config.json belongs to these weights."

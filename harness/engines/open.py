@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from harness.engines.base import Capability, Embeds, Engine, Generates, ModelSpec, Scores
+from harness.engines.families import family_of
 from harness.errors import UserError
+from harness.records.templates import own_template
 from harness.store.home import Home
 
-BUILT_IN = ("transformers", "openai")
+BUILT_IN = ("transformers", "openai", "hashed")
 CAPABILITIES: dict[str, frozenset[Capability]] = {
     "transformers": frozenset({"generate", "continue", "logprobs", "embed", "weights"}),
     "openai": frozenset({"generate"}),
+    "hashed": frozenset({"embed"}),
 }
 
 
@@ -35,6 +38,14 @@ def open_engine(spec: ModelSpec, *, threads: int = 1, home: Home | None = None) 
         from harness.engines.openai import OpenAIEngine
 
         return OpenAIEngine(spec, home)
+    if spec.engine == "hashed":
+        from harness.engines.hashed import HashedEngine
+
+        return cast("OpenEngine", HashedEngine(spec))  # it only embeds, and a plan asks it nothing else
+    if (family := family_of(spec.path)) != "causal":
+        from harness.engines.encoder import EncoderEngine, RewardEngine
+
+        return cast("OpenEngine", (RewardEngine if family == "reward" else EncoderEngine)(spec, threads))
     from harness.engines.transformers import TransformersEngine
 
     return TransformersEngine(spec, threads)
@@ -55,6 +66,8 @@ def check(spec: ModelSpec) -> None:
         from harness.engines.served.settings import Served
 
         Served.of(spec)
+        return
+    if spec.engine == "hashed":
         return
     if spec.engine not in BUILT_IN:
         raise UserError(
@@ -81,6 +94,12 @@ def ready(spec: ModelSpec) -> None:
 def capabilities(spec: ModelSpec) -> frozenset[Capability]:
     """What the model's engine can be asked, told without loading it.
 
-    Empty for the oracle and for engines that are not built into this version.
+    Empty for the oracle and for engines that are not built into this version. A model folder without a chat template
+    can write no user's turn (`turns`); one that a training gives is not there yet, and brings one.
     """
-    return CAPABILITIES.get(spec.engine, frozenset())
+    if spec.engine == "transformers" and (family := family_of(spec.path)) != "causal":
+        return frozenset({"reward"}) if family == "reward" else frozenset({"embed"})
+    offered = CAPABILITIES.get(spec.engine, frozenset())
+    if "continue" in offered and (spec.path is None or own_template(spec.path) is not None):
+        return offered | {"turns"}
+    return offered

@@ -24,6 +24,8 @@ IDENTITY = (
     "vocab.txt",
     "merges.txt",
     "chat_template.jinja",
+    "modules.json",
+    "1_Pooling/config.json",
 )
 """Files that decide what a model produces. Optimizer states, logs and read-me files are left out."""
 
@@ -46,7 +48,7 @@ def revision_of(path: Path) -> str:
         raise UserError(
             f"the folder {path} holds no model weights ({', '.join(WEIGHTS)}): the download may be incomplete."
         )
-    parts = [[file.name, _digest(file)] for file in files]
+    parts = [[file.relative_to(path).as_posix(), _digest(file)] for file in files]
     if (path / "adapter_config.json").is_file():
         parts.append(["base", revision_of(adapter_base(path))])
     return sha256(parts)

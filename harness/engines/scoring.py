@@ -44,7 +44,7 @@ def logprobs(forward: Forward, limits: Limits, requests: Sequence[LogprobRequest
         read = [inputs[row] for row in rows]
         return _scored(forward, read, [alike[ids] for ids in read], limits.cells)
 
-    for results in _batched([len(ids) for ids in inputs], limits, forward.device, score):
+    for results in batched([len(ids) for ids in inputs], limits, forward.device, score):
         yield from results
 
 
@@ -63,13 +63,13 @@ def embed(forward: Forward, limits: Limits, ids: Sequence[tuple[int, ...]]) -> n
     def mean(rows: Sequence[int], limits: Limits) -> list[tuple[int, np.ndarray]]:
         return list(zip(rows, _means(forward, [ids[row] for row in rows]), strict=True))
 
-    for results in _batched([len(sequence) for sequence in ids], limits, forward.device, mean):
+    for results in batched([len(sequence) for sequence in ids], limits, forward.device, mean):
         for row, vector in results:
             found[row] = vector
     return found
 
 
-def _batched(
+def batched(
     lengths: Sequence[int], limits: Limits, device: object, work: Callable[[Sequence[int], Limits], list[Result]]
 ) -> Iterator[list[Result]]:
     """Runs `work` on row numbers, longest first, with as many at once as the token budget takes."""

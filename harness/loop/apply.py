@@ -32,11 +32,21 @@ class Applied:
     reasons: Mapping[str, int]
 
 
-def apply(block: Block, data: Dataset, model: Model | None, seed: int, folder: Path, threads: int = 1) -> Applied:
+def apply(
+    block: Block,
+    data: Dataset,
+    model: Model | None,
+    seed: int,
+    folder: Path,
+    threads: int = 1,
+    sources: Mapping[str, Dataset] | None = None,
+) -> Applied:
     """Applies a row block (synthesize, score, select, pair); every model role is bound to `model`.
 
+    `sources`: what the block reads besides, by the name that its options have for it.
+
     Raises:
-        UserError: the block needs a model and none was given.
+        UserError: the block needs a model or another source and none was given.
     """
     if block.kind not in ("synthesize", "score", "select", "pair"):
         raise UserError(
@@ -50,6 +60,7 @@ def apply(block: Block, data: Dataset, model: Model | None, seed: int, folder: P
     if binding is not None:
         check_capable(block, {option: (role, binding) for option, role in roles.items()}, block.name)
     source = Stage(action="source", label="data", data=data, fingerprint={"data": "file"})
+    besides = _besides(block, sources or {})
     packs = {"prompts": load_pack(binding.spec.prompt_pack).digest} if binding and roles else {}
     stage = Stage(
         action=block.kind,
@@ -58,13 +69,14 @@ def apply(block: Block, data: Dataset, model: Model | None, seed: int, folder: P
         inputs=(Input(key=source.key, kind="data"),),
         models=models,
         roles=roles,
+        sources={role: (Input(key=s.key, kind="data", raw=s.data.format == "rows"),) for role, s in besides.items()},
         seed=seed,
         fingerprint=packs,
     )
     store = Store(Home(folder).prepare())
     engines = Engines(store, threads, home=Home.find())
     try:
-        for one in (source, stage):
+        for one in (source, *besides.values(), stage):
             keep, result = run(Job(one, store, engines, Timer(), lambda done, total: None, threads=threads))
             store.commit(one.kind, one.key, keep, result)
     finally:
@@ -75,3 +87,16 @@ def apply(block: Block, data: Dataset, model: Model | None, seed: int, folder: P
         list(table.read_dropped(out / DROPPED)),
         result.get("dropped", {}),
     )
+
+
+def _besides(block: Block, sources: Mapping[str, Dataset]) -> dict[str, Stage]:
+    """Role to the stage that reads it, for all that the block reads besides its rows."""
+    missing = [(option, role) for option, role in block.sources().items() if role not in sources]
+    if missing:
+        option, role = missing[0]
+        raise UserError(f"{block.name} reads {role!r} besides its rows (option {option}): add --source {role}=FILE")
+    wanted = {role: sources[role] for role in block.sources().values()}
+    return {
+        role: Stage(action="source", label=f"data {role}", data=data, fingerprint={"source": role})
+        for role, data in wanted.items()
+    }

@@ -45,13 +45,16 @@ class Calls:
     """With every answer as long as its limit allows."""
     uncounted: int = 0
     """Stages whose asks could not be counted now; then `usd` and `most_usd` are None."""
+    why: str | None = None
+    """Why they could not: of the first of them."""
 
     def plus(self, other: Calls) -> Calls:
         """The sum for one model."""
         usd, most = _both(self.usd, other.usd), _both(self.most_usd, other.most_usd)
         prompt, completion = self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens
         missing = self.uncounted + other.uncounted
-        return Calls(self.role, self.model, self.calls + other.calls, prompt, completion, usd, most, missing)
+        why = self.why or other.why
+        return Calls(self.role, self.model, self.calls + other.calls, prompt, completion, usd, most, missing, why)
 
 
 def _both(one: float | None, other: float | None) -> float | None:
@@ -64,6 +67,8 @@ class _Count:
     prompt: float = 0
     limit: float = 0
     items: int = 0
+    unknown: str | None = None
+    """Why nothing could be counted."""
 
     def times(self, factor: float) -> _Count:
         """So many times as much."""
@@ -82,7 +87,7 @@ class Trials:
 
     mean: float | None = None
     """Length of an answer in tokens, where history tells it."""
-    _known: dict[str, _Count | None] = field(default_factory=dict)
+    _known: dict[str, _Count] = field(default_factory=dict)
     _watched: set[str] = field(default_factory=set)
 
     def calls_of(self, stage: Stage, rows: int | None) -> list[Calls]:
@@ -93,7 +98,7 @@ class Trials:
             if binding.spec.engine == "openai"
         ]
 
-    def _count(self, stage: Stage, role: str, rows: int | None) -> _Count | None:
+    def _count(self, stage: Stage, role: str, rows: int | None) -> _Count:
         if stage.action not in ("answer", "grade"):
             return _by_row(stage, rows)
         parts = [None if block is None else block.model_dump_json() for block in (stage.block, stage.judge)]
@@ -102,25 +107,25 @@ class Trials:
             self._known[name] = _tried(stage, role)
         count = self._known[name]
         frozen = stage.data if stage.split == "test" and isinstance(stage.data, Sentinels) else None
-        if count is None or frozen is None or role != "judge" or name in self._watched:
+        if count.unknown or frozen is None or role != "judge" or name in self._watched:
             return count
         self._watched.add(name)  # the first grade of a run has the judge's sentinels judged anew
         return count.times(1 + min(frozen.answers, count.items) * frozen.repeats / max(1, count.items))
 
 
-def _by_row(stage: Stage, rows: int | None) -> _Count | None:
+def _by_row(stage: Stage, rows: int | None) -> _Count:
     if rows is None:
-        return None
+        return _Count(unknown="the number of their rows is not known yet")
     options = stage.block.model_dump() if stage.block is not None else {}
     limit = options.get("max_tokens")
     longest = limit if isinstance(limit, int) else COMPLETION
     return _Count(calls=rows, prompt=rows * ROW_TOKENS, limit=rows * longest)
 
 
-def _priced(role: str, spec: ModelSpec, count: _Count | None, mean: float | None) -> Calls:
+def _priced(role: str, spec: ModelSpec, count: _Count, mean: float | None) -> Calls:
     served = Served.of(spec)
-    if count is None:
-        return Calls(role, served.model, 0, 0, 0, None, None, uncounted=1)
+    if count.unknown is not None:
+        return Calls(role, served.model, 0, 0, 0, None, None, uncounted=1, why=count.unknown)
     longest = count.limit / max(1.0, count.calls)
     written = count.calls * min(longest, mean or COMPLETION)
     usd, most = (_usd(served.prices, count.prompt, tokens) for tokens in (written, count.limit))
@@ -135,8 +140,8 @@ def _pack(stage: Stage) -> str | None:
     return next((binding.spec.prompt_pack for binding in stage.models.values()), None)
 
 
-def _tried(stage: Stage, role: str) -> _Count | None:
-    """The asks of a whole suite, from those of a sample of its items; None where it cannot be tried now."""
+def _tried(stage: Stage, role: str) -> _Count:
+    """The asks of a whole suite, from those of a sample of its items; where it cannot be tried now, why not."""
     suite, judge, pack = cast(Suite, stage.block), cast("Judge | None", stage.judge), _pack(stage)
     count = _Count()
     try:
@@ -145,8 +150,8 @@ def _tried(stage: Stage, role: str) -> _Count | None:
         context = Context(block=suite.name, prompts=load_pack(pack).entries if pack else {})
         for maker in _makers(suite, sample, judge, role, context):
             _run(maker, role, count)
-    except Exception:  # noqa: BLE001  a forecast fails nothing: whatever is wrong shows when the stage runs
-        return None
+    except Exception as error:  # noqa: BLE001  a forecast fails nothing, but says why it does not know
+        return _Count(unknown=f"{stage.label}: {type(error).__name__}: {error}")
     count.items = len(items)
     return count.times(len(items) / max(1, len(sample)))
 

@@ -13,8 +13,10 @@ from harness.loop.stage import Binding, Stage
 _WHAT: Mapping[Capability, str] = {
     "generate": "to answer conversations",
     "continue": "for its tokenizer, to continue text by token ids",
+    "turns": "to write a user's turn",
     "logprobs": "for the log-probabilities of given texts",
     "embed": "for embeddings",
+    "reward": "for rewards",
     "weights": "for its weights, to train from",
 }
 _ANSWERS: frozenset[Capability] = frozenset({"generate"})
@@ -32,6 +34,8 @@ def check_capable(block: Block, models: Mapping[str, tuple[str, Binding]], where
         if lacking:
             spec = binding.spec
             kind = "a served model, which only answers conversations" if spec.engine == "openai" else "a program"
+            if lacking[0] == "turns" and spec.path is not None:
+                kind = "a model without a chat template (a base model, it seems), which knows no user's turn"
             raise UserError(
                 f"{where}: {block.name} asks the model bound to {role!r} {_WHAT[lacking[0]]}, and {spec.name} is "
                 f"{kind}: bind a model folder to {role!r}, or take {block.name} out"
@@ -39,7 +43,7 @@ def check_capable(block: Block, models: Mapping[str, tuple[str, Binding]], where
 
 
 def check_keys(stages: Iterable[Stage]) -> None:
-    """Checks that the key of every served model that these stages ask is there, before the first of them runs.
+    """Checks that the key of every served model and other service that these stages ask is there, before any runs.
 
     Raises:
         UserError: names the variable that is not set.
@@ -47,3 +51,5 @@ def check_keys(stages: Iterable[Stage]) -> None:
     for stage in stages:
         for binding in stage.models.values():
             ready(binding.spec)
+        if stage.block is not None:
+            stage.block.check_ready()

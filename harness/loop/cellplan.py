@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.config.model import Recipe, Source, Step, Window
+from harness.loop import choose
 from harness.loop.capable import check_capable
 from harness.loop.cells import Turn
 from harness.loop.leaks import check_stage, clean_stage
@@ -25,9 +26,12 @@ class CellPlanner:
         """Step or `as` name to the rows it gave in each iteration."""
         self.trained_on: dict[int, dict[int, Rows]] = {}
         """Position of a finetune step to the rows that flowed into it in each iteration."""
+        self.tuned: dict[str, Binding] = {}
+        """`as` name of a finetune step to its last model: a step that does not run in each iteration keeps it."""
         self.dev: tuple[str, ...] = ()
         steps = recipe.steps
-        self.only_selects = not any(s.verb == "synthesize" and s.block_name != "pool" for s in steps)
+        makes = any(s.verb == "synthesize" and s.block_name != "pool" for s in steps)
+        self.only_selects = not makes and recipe.loop.pool == "auto"
 
     def turns(self) -> Iterator[Turn]:
         start = self.planner.roles.fixed(self.student)
@@ -38,12 +42,15 @@ class CellPlanner:
                 start = current
 
     def _turn(self, iteration: int, start: Binding) -> tuple[Turn, Binding]:
-        models = {"start": start, "current": start, "student": self.planner.roles.fixed(self.student)}
+        student = self.planner.roles.fixed(self.student)
+        models = {**self.tuned, "start": start, "current": start, "student": student}
         flow: Rows = self._pool(iteration)
         keys: list[str] = []
         train: list[str] = []
         names: dict[str, str] = {}
         for position, step in enumerate(self.recipe.steps):
+            if not step.runs(iteration):
+                continue
             rows = flow if step.from_ is None else self._from(step.from_, iteration)
             if step.verb == "finetune":
                 rows = self._window(position, iteration, rows) if step.from_ is None else rows
@@ -55,9 +62,15 @@ class CellPlanner:
             if step.verb == "finetune":
                 train.append(stage.key)
                 self._remember(stage, checks)
-                models["current"] = models[step.name] = self.planner.roles.trained(
-                    stage, stage.models[stage.roles["start"]], self.recipe.name
-                )
+                tuned = self.planner.roles.trained(stage, stage.models[stage.roles["start"]], self.recipe.name)
+                block = step.block(iteration)  # not the stage's: arms that choose otherwise share the training
+                if getattr(block, "choose", None) is not None:
+                    tuned, steered = choose.plan(self.planner, block, tuned, stage.label, _where(step, self.recipe))
+                    self.planner.checked[str(tuned.stage)] = self.planner.checked[stage.key]
+                    keys += steered
+                models["current"] = models[step.name] = tuned
+                if step.as_ is not None:
+                    self.tuned[step.as_] = tuned
             else:
                 flow = (Input(key=stage.key),)
                 for name in {step.name, step.as_ or step.name}:
@@ -92,7 +105,7 @@ class CellPlanner:
         evaluation.add(model, ("dev", "test") if reads_dev else ("test",), who, iteration)
         steers = {s.name for s in self.planner.experiment.suites if s.block.metrics()[0].higher_is_better}
         self.dev = tuple(g["dev"] for suite, g in evaluation.grades.items() if "dev" in g and suite in steers)
-        last = train[-1] if train else None
+        last = model.stage if train else None
         leaks = self.planner.checked.get(model.stage, ()) if model.stage is not None else ()
         return evaluation.turn(
             iteration=iteration, stages=tuple(keys), train=tuple(train), model=last, steps=names, leaks=leaks
@@ -102,8 +115,7 @@ class CellPlanner:
         block = step.block(iteration)
         roles: dict[str, str] = dict(block.roles())
         used = {role: models[role] if role in models else self.planner.roles.fixed(role) for role in roles.values()}
-        where = f"{step.file}:{step.line}" if step.line is not None else step.file or self.recipe.name
-        check_capable(block, {option: (role, used[role]) for option, role in roles.items()}, where)
+        check_capable(block, {option: (role, used[role]) for option, role in roles.items()}, _where(step, self.recipe))
         feedback = self.dev if step.verb == "synthesize" and block.uses_feedback() else ()
         reads = step.verb != "synthesize" or block.reads_rows
         seed = None if not block.is_random() else self.seed if step.verb == "finetune" else self.data_seed
@@ -114,6 +126,7 @@ class CellPlanner:
             inputs=rows if reads else (),
             models=used,
             roles=roles,
+            sources={role: self._one(Source(name=role), iteration) for role in block.sources().values()},
             feedback=feedback,
             iteration=iteration if block.is_random() and step.verb != "finetune" else None,
             seed=seed,
@@ -122,9 +135,10 @@ class CellPlanner:
 
     def _pool(self, iteration: int) -> Rows:
         """The pool; for a recipe that only selects a slice per iteration, or its second turn would repeat the first."""
-        if "pool" not in self.planner.experiment.data:
+        pool = self.recipe.pool
+        if pool not in self.planner.experiment.data:
             return ()
-        source = Input(key=self.planner.source("pool").key, kind="data", seed=self.data_seed)
+        source = Input(key=self.planner.source(pool).key, kind="data", seed=self.data_seed)
         iterations = self.recipe.loop.iterations
         if self.only_selects and iterations > 1:
             return (replace(source, slice=(iteration - 1, iterations)),)
@@ -147,7 +161,8 @@ class CellPlanner:
         return tuple(replace(row, share=source.share, seed=self.data_seed) for row in rows)
 
     def _other(self, name: str) -> Rows:
-        return (Input(key=self.planner.source(name).key, kind="data", seed=self.data_seed),)
+        raw = self.planner.experiment.data[name].format == "rows"
+        return (Input(key=self.planner.source(name).key, kind="data", seed=self.data_seed, raw=raw),)
 
     def _window(self, position: int, iteration: int, rows: Rows) -> Rows:
         """The rows of the iterations that `loop.data` says train together."""
@@ -155,4 +170,9 @@ class CellPlanner:
         given[iteration] = rows
         policy = self.recipe.loop.data
         span = policy.window if isinstance(policy, Window) else iteration if policy == "accumulate" else 1
-        return tuple(row for i in range(max(1, iteration - span + 1), iteration + 1) for row in given[i])
+        return tuple(row for i in range(max(1, iteration - span + 1), iteration + 1) for row in given.get(i, ()))
+
+
+def _where(step: Step, recipe: Recipe) -> str:
+    """Where a step is written, as messages say it."""
+    return f"{step.file}:{step.line}" if step.line is not None else step.file or recipe.name

@@ -23,7 +23,8 @@ def located(store: Store, binding: Binding) -> ModelSpec:
     """The model with its folder: a stage's output is looked up in the store, its files checked."""
     if binding.stage is None:
         return binding.spec
-    return replace(binding.spec, path=store.open("model", binding.stage) / MODEL, revision=binding.stage)
+    path = store.open("model", binding.stage) / (binding.part or MODEL)
+    return replace(binding.spec, path=path, revision=binding.revision)
 
 
 class Engines:
@@ -49,8 +50,8 @@ class Engines:
             return self._open[name]
         while len(self._open) >= self._keep:
             self._open.popitem(last=False)[1].close()
-        if spec.engine == "openai":
-            return self._served(name, spec, timer)
+        if spec.engine in ("openai", "hashed"):
+            return self._light(name, spec, timer)
         with timer("import"):
             from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401 - the slow part of opening
 
@@ -61,7 +62,7 @@ class Engines:
         self.opened += 1
         return self._open[name]
 
-    def _served(self, name: str, spec: ModelSpec, timer: Timer) -> Engine:
+    def _light(self, name: str, spec: ModelSpec, timer: Timer) -> Engine:
         with timer("import"):
             from harness.engines import open_engine
         self._open[name] = open_engine(spec, home=self._home)

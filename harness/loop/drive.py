@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.blocks.kinds import Ask, Context, Embed, Reply, Request, Score, Tolerant
+from harness.blocks.kinds import Ask, Context, Embed, Reply, Request, Reward, Score, Tolerant
 from harness.engines.base import Engine, GenerateRequest, LogprobRequest, Unanswered, in_order
 from harness.errors import LimitReached, LoopbenchError, StageFailed, UserError
 from harness.records.hashing import seed_of
@@ -55,7 +55,7 @@ class Desk:
             groups[type(request), request.model].append(index)
         replies: list[Reply] = [None] * len(asks)
         for (kind, role), places in groups.items():
-            answer = {Ask: self._generate, Score: self._score, Embed: self._embed}[kind]
+            answer = {Ask: self._generate, Score: self._score, Embed: self._embed, Reward: self._reward}[kind]
             for place, reply in zip(places, answer(role, [asks[i] for i in places]), strict=True):
                 replies[place] = reply
         return replies
@@ -109,8 +109,41 @@ class Desk:
         return [by_id.get(r.id) or _too_long(len(r.ids), limit) for r in requests]
 
     def _embed(self, role: str, asks: Sequence[tuple[str, Any]]) -> list[Reply]:
+        engine = self.engine(role)
+        if engine.chat is None:
+            texts, limits = [ask.text or "" for _, ask in asks], [ask.max_tokens for _, ask in asks]
+            with self.timer("engine"):
+                return list(engine.embed_texts(texts, limits))  # type: ignore[attr-defined]
+        limit = getattr(engine, "context", None)
+        ids = [_embedded(engine.chat, ask, limit) for _, ask in asks]
+        return self._read(asks, ids, engine, engine.embed)  # type: ignore[attr-defined]
+
+    def _reward(self, role: str, asks: Sequence[tuple[str, Any]]) -> list[Reply]:
+        engine: Any = self.engine(role)
+        ids: list[tuple[int, ...] | RowFailed] = []
+        for _, ask in asks:
+            try:
+                ids.append(engine.rendered(ask.messages))
+            except UserError as error:  # a conversation that the template refuses is this row's failure
+                ids.append(RowFailed(str(error)))
+        return self._read(asks, ids, engine, lambda fits: engine.reward(fits).tolist())
+
+    def _read(
+        self,
+        asks: Sequence[tuple[str, Any]],
+        ids: Sequence[tuple[int, ...] | RowFailed],
+        engine: Engine,
+        read: Callable[[list[tuple[int, ...]]], Sequence[Any]],
+    ) -> list[Reply]:
+        """What a model gives sequences that it only reads; one that it cannot read gets the reason."""
+        limit = getattr(engine, "context", None)
+        replies: list[Reply] = [_unreadable(sequence, limit) for sequence in ids]
+        fits = [(row, seq) for (row, _), seq, why in zip(asks, ids, replies, strict=True) if why is None]
         with self.timer("engine"):
-            return list(self.engine(role).embed([ask.ids for _, ask in asks]))  # type: ignore[attr-defined]
+            found = iter(read([seq for _, seq in fits if not isinstance(seq, RowFailed)]))
+        for row, sequence in fits:
+            self.account(row)["read_tokens"] += 0 if isinstance(sequence, RowFailed) else len(sequence)
+        return [next(found) if why is None else why for why in replies]
 
 
 def _prompt(chat: Any, ask: Ask) -> tuple[int, ...]:
@@ -129,12 +162,25 @@ def _prompt(chat: Any, ask: Ask) -> tuple[int, ...]:
     if ask.speaker == "assistant":
         rendered: tuple[int, ...] = chat.render(ask.messages, add_generation_prompt=True)
         return rendered
-    turns = [m for m in ask.messages if m["role"] != "system"]
-    if turns:
-        raise UserError("a user turn can only be sampled at the start of a conversation in this version")
-    system = next((m["content"] for m in ask.messages), None)
-    query: tuple[int, ...] = chat.pre_query(system)
+    system = next((m["content"] for m in ask.messages if m["role"] == "system"), None)
+    query: tuple[int, ...] = chat.pre_query(system, [m for m in ask.messages if m["role"] != "system"])
     return query
+
+
+def _embedded(chat: Any, ask: Embed, limit: int | None) -> tuple[int, ...]:
+    if ask.text is None:
+        return ask.ids
+    ends = [n for n in (ask.max_tokens, limit) if n is not None]
+    return tuple(chat.encode(ask.text))[: min(ends, default=None)]
+
+
+def _unreadable(ids: Sequence[int] | RowFailed, limit: int | None) -> RowFailed | None:
+    """Why a sequence cannot be read; None where it can."""
+    if isinstance(ids, RowFailed):
+        return ids
+    if not ids:
+        return RowFailed("it has no tokens")
+    return _too_long(len(ids), limit) if limit is not None and len(ids) > limit else None
 
 
 def _too_long(length: int, limit: int | None) -> RowFailed:

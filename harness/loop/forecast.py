@@ -35,6 +35,7 @@ RULE_SECONDS = {
     "leaks": 0.3,
     "clean": 0.2,
     "finetune": 6.0,
+    "choose": 0.2,
     "answer": 2.5,
     "grade": 0.4,
 }
@@ -130,7 +131,7 @@ def said(money: Money) -> str:
         return "0 (no served model is asked)" + (f"; {money.spent_usd:.2f} USD spent" if money.spent_usd else "")
     parts = [
         f"{c.role} {c.model}: {c.calls:,} calls, {c.prompt_tokens:,} + {c.completion_tokens:,} tokens"
-        + (f", and those of {c.uncounted} stages that cannot be counted now" if c.uncounted else "")
+        + (f", and those of {c.uncounted} stages that cannot be counted now ({c.why})" if c.uncounted else "")
         for c in money.served
     ]
     if any(c.uncounted for c in money.served):

@@ -1,20 +1,26 @@
-"""Rows that flow into a stage: whole tables, random shares, disjoint slices, concatenated in the order named."""
+"""Rows that flow into a stage: whole tables, random shares, disjoint slices, concatenated in the order named.
+
+They are read as examples, as chosen columns, as tables a part at a time, or as the vectors that some scorer left.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.loop.stage import Input
-from harness.records import table
+from harness.records import columns, table
 from harness.records.example import Example
 from harness.store.artifacts import Store
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    import pyarrow as pa
 
 ROWS = "rows.parquet"
 DROPPED = "dropped.parquet"
@@ -23,14 +29,95 @@ DROPPED = "dropped.parquet"
 def load(store: Store, inputs: Sequence[Input]) -> Iterator[Example]:
     """Examples of all inputs, in order, one batch in memory at a time."""
     for source in inputs:
-        path = store.open(source.kind, source.key) / ROWS
+        path = _path(store, source)
         chosen = _chosen(path, source)
         for index, row in enumerate(table.read(path)):
             if chosen is None or index in chosen:
                 yield row
 
 
-def load_frame(store: Store, inputs: Sequence[Input], columns: Sequence[str]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Rows(Iterable[Any]):
+    """Rows that a block reads besides its inputs, from their tables at each pass: examples, or mappings of a file."""
+
+    store: Store
+    inputs: Sequence[Input]
+
+    def __iter__(self) -> Iterator[Any]:
+        for source in self.inputs:
+            for row in load(self.store, [source]):
+                yield dict(row.fields) if source.raw else row
+
+
+def schema(store: Store, inputs: Sequence[Input]) -> pa.Schema:
+    """The columns of all inputs together."""
+    return columns.schema_of([_path(store, source) for source in inputs])
+
+
+def count(store: Store, inputs: Sequence[Input]) -> int:
+    """How many rows `load` gives."""
+    import pyarrow.parquet as pq
+
+    total = 0
+    for source in inputs:
+        path = _path(store, source)
+        chosen = _chosen(path, source)
+        total += pq.read_metadata(path).num_rows if chosen is None else len(chosen)
+    return total
+
+
+def tables(store: Store, inputs: Sequence[Input], of: pa.Schema) -> Iterator[pa.Table]:
+    """The same rows as `load`, with the columns of a schema, one part in memory at a time."""
+    import pyarrow as pa
+
+    for source in inputs:
+        path = _path(store, source)
+        chosen = _chosen(path, source)
+        start = 0
+        for part in columns.read(path, of):
+            here = range(start, start + len(part))
+            start = here.stop
+            if chosen is not None:
+                part = part.take(pa.array([i - here.start for i in here if i in chosen], pa.int64()))
+            yield part
+
+
+def vectors(store: Store, inputs: Sequence[Input], name: str, file: Path) -> np.ndarray:
+    """The vectors of all rows, float32, shape (rows, width); a row that has none is NaN.
+
+    They are kept in `file` and mapped from there, so what is not touched takes no memory.
+
+    Raises:
+        UserError: no row has such a vector, or they are of unlike widths.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    column = columns.stored(name)
+    if column not in schema(store, inputs).names:
+        raise UserError(f"the rows have no {name}. Put the step that makes it (`score: embed`) before this one")
+    of = pa.schema([pa.field(column, pa.list_(pa.float32()))])
+    rows, found, start = count(store, inputs), None, 0
+    for part in tables(store, inputs, of):
+        for chunk in part[column].chunks:
+            there = np.flatnonzero(np.asarray(chunk.is_valid()))
+            widths = set(np.diff(np.asarray(chunk.drop_null().offsets)).tolist()) | (
+                {found.shape[1]} if found is not None else set()
+            )
+            if len(widths) > 1:
+                raise UserError(f"the vectors {name} are of unlike widths ({sorted(widths)}): rows of unlike models?")
+            if widths and found is None:
+                found = np.lib.format.open_memmap(file, "w+", np.float32, (rows, widths.pop()))
+                found[:] = np.nan
+            if len(there) and found is not None:
+                found[start + there] = np.asarray(chunk.drop_null().flatten()).reshape(len(there), -1)
+            start += len(chunk)
+    if found is None:
+        raise UserError(f"no row has a vector {name}: every one of them is missing")
+    return found
+
+
+def load_frame(store: Store, inputs: Sequence[Input], names: Sequence[str]) -> pd.DataFrame:
     """The same rows as `load`, chosen columns only.
 
     Raises:
@@ -40,14 +127,20 @@ def load_frame(store: Store, inputs: Sequence[Input], columns: Sequence[str]) ->
 
     frames = []
     for source in inputs:
-        path = store.open(source.kind, source.key) / ROWS
+        path = _path(store, source)
         try:
-            frame = table.frame(path, columns)
+            frame = table.frame(path, names)
         except KeyError as error:
             raise UserError(f"{error.args[0]}. Put the step that scores it before this one") from error
         chosen = _chosen(path, source)
         frames.append(frame if chosen is None else frame.iloc[sorted(chosen)])
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(columns))
+    if len(frames) == 1:
+        return frames[0].reset_index(drop=True)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(names))
+
+
+def _path(store: Store, source: Input) -> Path:
+    return store.open(source.kind, source.key) / ROWS
 
 
 def _chosen(path: Path, source: Input) -> set[int] | None:

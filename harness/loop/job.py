@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class Job:
             seed=stage.seed or 0,
             block=stage.scope,
             feedback=feedback,
+            sources={role: inputs.Rows(self.store, rows) for role, rows in stage.sources.items()},
             chats=Chats(stage, self.engines, self.timer),
             prompts=load_pack(pack).entries if pack else {},
         )
@@ -68,6 +69,17 @@ class Job:
 
     def rows(self) -> Iterator[Example]:
         return inputs.load(self.store, self.stage.inputs)
+
+
+def reported(told: Iterable[Mapping[str, Mapping[str, float]]]) -> Result:
+    """The report of a stage from what its block told in each part: counts added up, figures as last set."""
+    counts: Counter[str] = Counter()
+    figures: dict[str, float] = {}
+    for part in told:
+        counts.update(part.get("counts", {}))
+        figures.update(part.get("figures", {}))
+    report = {"counts": dict(counts), "figures": figures}
+    return {"report": {kind: values for kind, values in report.items() if values}} if counts or figures else {}
 
 
 def check_failures(results: Sequence[Any]) -> None:

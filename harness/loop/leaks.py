@@ -142,9 +142,7 @@ def clean(job: Job) -> Result:
     reasons: dict[str, str] = {}
     for hit in hits.read(path):
         reasons.setdefault(hit.row, f"{hit.split} item of {hit.suite}")
-    kept = (row for row in job.rows() if row.id not in reasons)
-    dropped = (Dropped(row, reasons[row.id]) for row in job.rows() if row.id in reasons)
-    return save_rows(job, kept, dropped)
+    return save_rows(job, (Dropped(row, reasons[row.id]) if row.id in reasons else row for row in job.rows()))
 
 
 @lru_cache(maxsize=1)

@@ -102,6 +102,10 @@ def _revision(model: Model) -> str:
     if model.url is not None:
         where = model.revision or model.url.rstrip("/")
         return sha256({"served": where, "model": model.model, "body": model.body, "length": model.length_field})
+    if model.engine == "hashed":
+        from harness.engines.hashed import REVISION
+
+        return sha256(REVISION)
     if model.path is None:
         return sha256([model.url, model.model, model.judge])
     return revision(Path(model.path))

@@ -9,6 +9,7 @@ from typing import cast
 
 from harness.blocks import kinds
 from harness.errors import StageFailed
+from harness.finetune._points import POINTS
 from harness.loop.desk import MODEL, located
 from harness.loop.devices import visible_devices
 from harness.loop.job import Job, Result
@@ -49,7 +50,8 @@ def finetune(job: Job) -> Result:
     with job.timer("trainer"):
         report = block.train(job.rows(), context)
     job.cost.update(train_tokens=report.train_tokens, loss_tokens=report.loss_tokens)
-    return {"keep": (MODEL,), "rows": report.rows, "report": asdict(report)}
+    kept = (MODEL, POINTS) if (job.folder / POINTS).is_dir() else (MODEL,)
+    return {"keep": kept, "rows": report.rows, "report": asdict(report)}
 
 
 def _path(path: Path | None, stage: Stage) -> Path:

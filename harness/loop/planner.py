@@ -67,9 +67,10 @@ class Evaluation:
         for suite in self.planner.experiment.suites:
             for split in splits:
                 if split in suite.block.splits():
-                    self._add(suite, split, model, f"{who} on {suite.name} {split}", iteration)
+                    self.one(suite, split, model, f"{who} on {suite.name} {split}")
 
-    def _add(self, suite: SuiteRef, split: str, model: Binding, label: str, iteration: int) -> None:
+    def one(self, suite: SuiteRef, split: str, model: Binding, label: str) -> None:
+        """Adds one suite's answers and grades."""
         planner, block = self.planner, suite.block
         common: dict[str, Any] = {"block": block, "split": split, "suite": suite.name}
         check_capable(block, {"model": ("student", model)}, suite.path or suite.name)

@@ -9,22 +9,20 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from harness.errors import EXIT_OK, EXIT_STAGE_FAILED
 from harness.loop.capable import check_keys
 from harness.loop.devices import default_workers
 from harness.loop.executor import Executor, LocalExecutor
 from harness.loop.grid import grid_document, link_runs
 from harness.loop.limits import Guard
 from harness.loop.order import children_of, model_of, ranks, together
+from harness.loop.outcome import Outcome
 from harness.loop.plan import Plan
 from harness.loop.signals import Interrupted, signals
 from harness.loop.stage import Stage
-from harness.loop.worker import source_hash
+from harness.loop.survey import CODE_CHANGED, changed_code, survey
 from harness.store.artifacts import Store
 from harness.store.atomic import write_json
 from harness.store.home import Home
@@ -36,37 +34,10 @@ TRIES = 3
 BACK_OFF = 2.0
 """Seconds of the first wait after a transient failure, doubled each time."""
 _TOLD = ("rows", "dropped", "timing", "cost", "opened", "together")
+_REPORTED = ("counts", "figures", "notes")
 """What a `stage_finished` event says of the manifest; `together`: how many stages were one stream."""
 
 Listener = Callable[[str, Stage | None, Mapping[str, Any]], None]
-
-
-@dataclass
-class Outcome:
-    """What became of a run.
-
-    `failed` maps stage keys to messages, `held` those that `limits:` did not let start; `blocked` are the descendants
-    of both.
-    """
-
-    done: list[str] = field(default_factory=list)
-    found: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    held: dict[str, str] = field(default_factory=dict)
-    blocked: list[str] = field(default_factory=list)
-    wall: float = 0.0
-
-    @property
-    def exit_code(self) -> int:
-        return EXIT_STAGE_FAILED if self.failed or self.held else EXIT_OK
-
-    @property
-    def waiting_for_limits(self) -> str | None:
-        """Why stages were held, how many wait for it, and what to do; None where no limit was met."""
-        if not self.held:
-            return None
-        latest = {why.split(" ", 1)[0]: why for why in self.held.values()}  # sums grow: one sentence per limit
-        return f"{len(self.held) + len(self.blocked)} stages wait: " + " ".join(latest.values())
 
 
 def run(
@@ -149,37 +120,13 @@ class _Run:
         return self.outcome
 
     def _survey(self) -> None:
-        """Decides which stages must run: those that are not done and that a result that is not done needs."""
-        stages = self.plan.stages
-        for key, stage in stages.items():
-            if self.store.done(stage.kind, key):
-                self.state[key] = "done"
-        need = [key for key in stages if not self.children[key] and key not in self.state]
-        while need:
-            key = need.pop()
-            if self.state.get(key) is None:
-                self.state[key] = "waiting"
-                need += [p for p in stages[key].parents if p not in self.state]
-        self.state = {key: self.state[key] for key in stages if key in self.state}
+        """Decides which stages must run, and says which of the others were made by other code."""
+        self.state = survey(self.plan.stages, self.children, self.store)
         self.outcome.found = [key for key, state in self.state.items() if state == "done"]
-        self._note_changed_code()
-
-    def _note_changed_code(self) -> None:
-        """Says which blocks' source files changed since the results that are reused were made, at the same version."""
-        changed: Counter[str] = Counter()
-        for key in self.outcome.found:
-            stage = self.plan.stages[key]
-            if stage.block is not None and self.store.manifest(stage.kind, key).get("source_hash") != source_hash(
-                stage
-            ):
-                changed[stage.name] += 1
-        for name, count in changed.items():
-            text = (
-                f"{count} finished stages of {name!r} were made by other code of the same version: they are reused; "
-                "if their rows would differ now, raise the block's version"
-            )
+        found = {key: self.plan.stages[key] for key in self.outcome.found}
+        for name, count in changed_code(found, self.store).items():
             self.journal.write("code_changed", block=name, stages=count)
-            self.listener("note", None, {"text": text})
+            self.listener("note", None, {"text": CODE_CHANGED.format(count=count, name=repr(name))})
 
     def _execute(self) -> None:
         executor = self.executor_type(self.home, min(self.workers, sum(s == "waiting" for s in self.state.values())))
@@ -250,6 +197,8 @@ class _Run:
         self.state[stage.key] = "done"
         self.outcome.done.append(stage.key)
         data = {name: manifest.get(name) for name in _TOLD}
+        report = manifest.get("report") or {}
+        data |= {name: report[name] for name in _REPORTED if report.get(name)}
         self.journal.write("stage_finished", key=stage.key, kind=stage.kind, label=stage.label, **_about(stage), **data)
         self.listener("done", stage, data)
 

@@ -7,13 +7,14 @@ redone with the same batch and gives the same bytes. Work that fits one shard is
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.store.atomic import write_bytes
 
 T = TypeVar("T")
+P = TypeVar("P", bound=Sized)
 Progress = Callable[[int, int], None]
 
 
@@ -28,15 +29,34 @@ def resumable_map(
 
     `run` returns a JSON document. `folder` keeps finished shards until the stage is done.
     """
-    total = len(items)
-    for index, start in enumerate(range(0, total, size)):
-        shard, path = items[start : start + size], folder / f"{size}-{index:05d}.json"
+    parts = (items[start : start + size] for start in range(0, len(items), size))
+    for _, result in resumable_parts(parts, len(items), folder, str(size), run, progress):
+        yield result
+
+
+def resumable_parts(
+    parts: Iterable[P],
+    total: int,
+    folder: Path,
+    name: str,
+    run: Callable[[P], dict[str, Any]],
+    progress: Progress = lambda done, total: None,
+) -> Iterator[tuple[P, dict[str, Any]]]:
+    """The same for parts that come one by one, such as those of a long table; each comes back with its result.
+
+    `total` counts the members of all parts. `name` says what the shards are of: parts of another size, or of another
+    form, need another one.
+    """
+    done = 0
+    for index, part in enumerate(parts):
+        path = folder / f"{name}-{index:05d}.json"
         if path.exists():
             result: dict[str, Any] = json.loads(path.read_bytes())
         else:
-            result = run(shard)
-            if total > size:
+            result = run(part)
+            if len(part) < total:
                 folder.mkdir(parents=True, exist_ok=True)
                 write_bytes(path, json.dumps(result, ensure_ascii=False).encode())
-        yield result
-        progress(min(start + size, total), total)
+        yield part, result
+        done += len(part)
+        progress(done, total)

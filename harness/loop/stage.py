@@ -18,8 +18,9 @@ from harness.records.templates import RENDERING
 from harness.store.artifacts import ArtifactKind
 
 Action = Literal[
-    "source", "scratch", "synthesize", "score", "select", "pair", "leaks", "clean", "finetune", "answer", "grade"
-]
+    "source", "scratch", "synthesize", "score", "select", "pair", "leaks", "clean", "finetune", "choose", "answer",
+    "grade",
+]  # fmt: skip
 
 PRODUCES: dict[Action, ArtifactKind] = {
     "source": "data",
@@ -31,6 +32,7 @@ PRODUCES: dict[Action, ArtifactKind] = {
     "leaks": "leaks",
     "clean": "rows",
     "finetune": "model",
+    "choose": "model",
     "answer": "answers",
     "grade": "grades",
 }
@@ -46,6 +48,8 @@ class Input:
     slice: tuple[int, int] | None = None
     """(index, number of slices)"""
     seed: int = 0
+    raw: bool = False
+    """True where the rows are no examples, but mappings as their file has them."""
 
     def identity(self) -> dict[str, Any]:
         partial = self.share is not None or self.slice is not None
@@ -58,11 +62,18 @@ class Binding:
 
     spec: ModelSpec
     stage: str | None = None
+    part: str | None = None
+    """Folder inside the stage's output, where that is not the model that it ends with: `points/1`."""
+
+    @property
+    def revision(self) -> str:
+        """What tells this model from every other."""
+        name = self.stage or self.spec.revision
+        return name if self.part is None else f"{name}/{self.part}"
 
     def identity(self) -> dict[str, Any]:
-        revision = self.stage or self.spec.revision
         return {
-            "revision": revision,
+            "revision": self.revision,
             "engine": self.spec.engine,
             "dtype": self.spec.dtype,
             "rendering": RENDERING,  # templates of a folder are in its revision; the default ones are in this number
@@ -81,6 +92,8 @@ class Stage:
     """Role, as the block's asks name it, to model."""
     roles: Mapping[str, str] = field(default_factory=dict)
     """Option name to role, for options that hold a role."""
+    sources: Mapping[str, tuple[Input, ...]] = field(default_factory=dict)
+    """Source role, as the block's options name it, to rows that are read besides the inputs."""
     judge: Block | None = None
     answers: str | None = None
     """For a grade: the key of its answers."""
@@ -109,7 +122,8 @@ class Stage:
     def scope(self) -> str:
         """Sets apart the row ids and random numbers of two steps with the same block: its name and what defines it."""
         models = {option: self.models[role].identity() for option, role in sorted(self.roles.items())}
-        return f"{self.name}-{sha256([self.options(), models])[:8]}"
+        defined = [self.options(), models, *([self._sources()] if self.sources else [])]
+        return f"{self.name}-{sha256(defined)[:8]}"
 
     @cached_property
     def key(self) -> str:
@@ -137,8 +151,14 @@ class Stage:
                 "fingerprint": dict(self.fingerprint),
             }
             | ({"leaks": self.leaks} if self.leaks is not None else {})
+            | ({"sources": self._sources()} if self.sources else {})
             | self._scorer()
         )
+
+    def _sources(self) -> dict[str, Any]:
+        """By option: whatever the roles are called, equal rows are the same."""
+        named = self.block.sources() if self.block is not None else {}
+        return {option: [i.identity() for i in self.sources[role]] for option, role in sorted(named.items())}
 
     def _scorer(self) -> dict[str, int]:
         """The version of a suite's grading, for a grade: answers outlive it."""
@@ -160,4 +180,5 @@ class Stage:
         """Keys of all stages that must be done before this one."""
         models = [b.stage for b in self.models.values() if b.stage is not None]
         answers = [key for key in (self.answers, self.leaks) if key is not None]
-        return tuple(dict.fromkeys([i.key for i in self.inputs] + models + answers + list(self.feedback)))
+        read = [i.key for rows in (self.inputs, *self.sources.values()) for i in rows]
+        return tuple(dict.fromkeys(read + models + answers + list(self.feedback)))

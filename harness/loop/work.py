@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from harness.loop import evalwork, leaks, modelwork, rowwork
+from harness.loop import choose, columnwork, evalwork, leaks, modelwork, rowwork
 from harness.loop.job import Job, Result
 
 __all__ = ["Job", "Result", "run", "run_together"]
@@ -32,12 +32,13 @@ ACTIONS: Mapping[str, Callable[[Job], Result]] = {
     "source": rowwork.source,
     "scratch": modelwork.scratch,
     "synthesize": rowwork.synthesize,
-    "score": rowwork.score,
-    "select": rowwork.select,
+    "score": columnwork.score,
+    "select": columnwork.select,
     "pair": rowwork.pair,
     "leaks": leaks.look,
     "clean": leaks.clean,
     "finetune": modelwork.finetune,
+    "choose": choose.choose,
     "answer": _answer,
     "grade": evalwork.grade,
 }

@@ -173,8 +173,8 @@ def _work(
 
 
 def _loads(stage: Stage) -> bool:
-    """Whether a model is loaded here: a served one runs elsewhere."""
-    return any(binding.spec.engine != "openai" for binding in stage.models.values())
+    """Whether a model is loaded here: a served one runs elsewhere, and the hashed embedder is none."""
+    return any(binding.spec.engine not in ("openai", "hashed") for binding in stage.models.values())
 
 
 def _progress(connection: Connection, stage: Stage) -> Callable[[int, int], None]:

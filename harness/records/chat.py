@@ -7,7 +7,6 @@ one). Special tokens written inside a message's text are read as special tokens,
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.records.example import Message
-from harness.records.templates import adapter_base, template_hash, template_of
+from harness.records.pieces import Piece, ids_of, pieces
+from harness.records.templates import settings_of, template_hash, template_of
 from harness.records.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ _USER, _ASSISTANT, _STAND_IN = "What", "Well", "Zq7Stand7In7qZ"
 _UNLIMITED = 10**18
 """Tokenizers that know no limit say so with a larger number."""
 _MARKERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
-
-Piece = tuple[int, int, int]
-"""A token id with the span of characters that it covers."""
 
 
 class ChatFormat:
@@ -53,6 +50,7 @@ class ChatFormat:
         self.name = name
         self.bos: int | None = self.tokenizer.bos_token_id
         self.eos: int | None = self.tokenizer.eos_token_id
+        self._prefixes: dict[str | None, tuple[int, ...]] = {}
 
     @classmethod
     def from_folder(cls, folder: Path | str) -> ChatFormat:
@@ -84,23 +82,38 @@ class ChatFormat:
         """
         return self._text(messages, generation, unfinished)
 
-    def pre_query(self, system: str | None = None) -> tuple[int, ...]:
+    def pre_query(self, system: str | None = None, before: Sequence[Message] = ()) -> tuple[int, ...]:
         """Ids of everything up to where the user's text begins, with the template's own default system turn.
 
-        The model that continues them writes a user's turn (Magpie, arXiv 2406.08464, section 2). They are the ids
-        that a rendered conversation really starts with: where a tokenizer joins the space before a word to the word,
-        a trailing space of the template is left for the model to write.
+        The model that continues them writes a user's turn (Magpie, arXiv 2406.08464, section 2), the next one after
+        the turns of `before`. They are the ids that a rendered conversation really starts with: where a tokenizer joins
+        the space before a word to the word, a trailing space of the template is left for the model to write.
+
+        Raises:
+            UserError: the template refuses the turns, or what it writes before the user's text cannot be told from it.
         """
+        if not before and system in self._prefixes:
+            return self._prefixes[system]
         opening: list[Message] = [{"role": "system", "content": system}] if system is not None else []
-        text = self._text([*opening, {"role": "user", "content": _USER}], False)
+        text, other = (
+            self._text([*opening, *before, {"role": "user", "content": said}], False) for said in (_USER, _STAND_IN)
+        )
         cut = text.rfind(_USER)
-        if cut < 0:
+        if cut < 0 or other[:cut] != text[:cut] or not other.startswith(_STAND_IN, cut):
             raise UserError(
-                f"the chat template of {self.name} leaves the user's text out: no user turn can be sampled."
+                f"the chat template of {self.name} leaves the user's text out or rewrites it: where it would begin "
+                "cannot be told, so no user turn can be sampled from this model."
             )
         pieces = self._pieces(text)
         count = next((at for at, (_, _, end) in enumerate(pieces) if end > cut), len(pieces))
-        return tuple(piece[0] for piece in pieces[:count])
+        ids = tuple(piece[0] for piece in pieces[:count])
+        if not before:  # thousands of rows begin with one of a few system turns
+            self._prefixes[system] = ids
+        return ids
+
+    def literal(self, text: str) -> tuple[int, ...]:
+        """Ids of a text that is rendered already: special tokens in it are read as such, and one BOS at most."""
+        return tuple(piece[0] for piece in self._pieces(text))
 
     def mask(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Ids of a conversation and, per id, 1 where the assistant wrote it (its end token included), else 0.
@@ -117,7 +130,15 @@ class ChatFormat:
 
     def encode(self, text: str, special: bool = False) -> tuple[int, ...]:
         """Ids of plain text; with `special`, what the tokenizer adds around it (a BOS) too."""
-        return tuple(self.tokenizer(text, add_special_tokens=special)["input_ids"])
+        return ids_of(self.tokenizer, text, special)
+
+    def encode_all(self, texts: Sequence[str], special: bool = False) -> list[tuple[int, ...]]:
+        """As `encode` for each text, in one call of the tokenizer."""
+        if not texts:
+            return []
+        return [
+            tuple(ids) for ids in self.tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]
+        ]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; special tokens are left out."""
@@ -141,7 +162,7 @@ class ChatFormat:
     @cached_property
     def context(self) -> int | None:
         """Longest sequence in tokens, as the model's configuration (else its tokenizer) states it; None: not stated."""
-        settings = self._settings("config.json")
+        settings = settings_of(Path(self.name), "config.json")
         settings = settings.get("text_config") or settings
         stated = (settings.get(name) for name in ("n_positions", "max_position_embeddings", "n_ctx"))
         limit = next((value for value in stated if value is not None), None)
@@ -170,17 +191,8 @@ class ChatFormat:
 
     @cached_property
     def _configured_eos(self) -> set[int]:
-        eos = self._settings("generation_config.json").get("eos_token_id")
+        eos = settings_of(Path(self.name), "generation_config.json").get("eos_token_id")
         return set(eos) if isinstance(eos, list) else {eos} if isinstance(eos, int) else set()
-
-    def _settings(self, name: str) -> dict[str, Any]:
-        """A JSON file of the model's folder (an adapter's base); empty where there is none."""
-        folder = Path(self.name)
-        if (folder / "adapter_config.json").is_file():
-            folder = adapter_base(folder)
-        file = folder / name
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        return found
 
     @cached_property
     def _adds_bos(self) -> bool:
@@ -208,20 +220,7 @@ class ChatFormat:
             ) from error
 
     def _pieces(self, text: str) -> list[Piece]:
-        """Tokens with their spans; a BOS that the tokenizer would add is added once, doubled ones become one."""
-        if self.tokenizer.is_fast:
-            encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-            spans = encoded["offset_mapping"]
-            pieces = [(token, start, end) for token, (start, end) in zip(encoded["input_ids"], spans, strict=True)]
-        else:
-            pieces = _spans_of(self.tokenizer, text)
-        if self.bos is None:
-            return pieces
-        while len(pieces) > 1 and pieces[0][0] == pieces[1][0] == self.bos:
-            del pieces[0]
-        if self._adds_bos and (not pieces or pieces[0][0] != self.bos):
-            pieces.insert(0, (self.bos, 0, 0))
-        return pieces
+        return pieces(self.tokenizer, text, self.bos, self._adds_bos)
 
     def _marked(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
         from transformers.utils.chat_template_utils import render_jinja_template
@@ -259,10 +258,3 @@ class ChatFormat:
             return end
         match = self._end_token.match(text, end)
         return match.end() if match else end
-
-
-def _spans_of(tokenizer: Any, text: str) -> list[Piece]:
-    """Spans for a tokenizer that gives none: the growth of the decoded text, token by token."""
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    ends = [len(tokenizer.decode(ids[: count + 1], skip_special_tokens=False)) for count in range(len(ids))]
-    return [(token, start, end) for token, start, end in zip(ids, [0, *ends[:-1]], ends, strict=True)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.config.model import Dataset, SuiteRef
 from harness.errors import UserError
-from harness.records import datafile, downloads, generated
+from harness.records import datafile, downloads, generated, taxonomy
 from harness.records.hashing import canonical, file_sha256, sha256
 
 READING = 1
@@ -36,6 +36,11 @@ def content(dataset: Dataset) -> str:
     """
     if dataset.kind == "pocket":
         return generated.digest(canonical(dict(dataset.options)))
+    if dataset.kind == "folder":
+        folder = Path(dataset.path or "")
+        return sha256([[path.relative_to(folder).as_posix(), file_sha256(path)] for path in files_of(dataset)])
+    if dataset.kind == "taxonomy":
+        return taxonomy.content(dataset, None if dataset.url is not None else local(dataset))
     if dataset.url is not None and dataset.sha256 is not None:
         return dataset.sha256.lower()
     path = local(dataset)
@@ -59,9 +64,28 @@ def local(dataset: Dataset) -> Path:
     if dataset.url is not None and dataset.sha256 is not None:
         return downloads.fetch(dataset.url, dataset.sha256)
     path = Path(dataset.path or "")
-    if not path.is_file():
+    if not (path.exists() if dataset.kind == "taxonomy" else path.is_file()):
         raise UserError(f"the dataset {dataset.name} names {path}, which is not there")
     return path
+
+
+def files_of(dataset: Dataset) -> list[Path]:
+    """The files of a folder that count, in the order of their paths; hidden ones never do.
+
+    Raises:
+        UserError: there is no such folder, or no file in it counts.
+    """
+    folder = Path(dataset.path or "")
+    if not folder.is_dir():
+        raise UserError(f"the dataset {dataset.name} names the folder {folder}, which is not there")
+    found = [path for path in folder.glob(dataset.files) if path.is_file() and not _hidden(path.relative_to(folder))]
+    if not found:
+        raise UserError(f"the dataset {dataset.name} ({place(dataset)}) has no file like {dataset.files!r}")
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def place(dataset: Dataset) -> str:

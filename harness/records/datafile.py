@@ -13,6 +13,7 @@ import json
 import os
 import re
 import zlib
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -158,12 +159,17 @@ def _json_list(text: str, file: Path) -> list[Row]:
     return list(data)
 
 
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1 on.
+
+    Not splitlines(): U+2028 and its like are line breaks to Python, but may stand inside a JSON string.
+    """
+    return ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
+
+
 def _json_lines(text: str, file: Path) -> list[Row]:
     found: list[Row] = []
-    # Not splitlines(): U+2028 and its like are line breaks to Python, but may stand inside a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(text):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:

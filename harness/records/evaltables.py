@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 VALUE = "value."
 _TEXTS = ("id", "item", "cluster", "category", "missing", "judge", "judge_text")
 REPEATS = "repeats."
+_UNUSED = ("judge", "judge_text", "judged_tokens")
+"""Columns that statistics do not need."""
 
 
 def write_answers(path: Path, answers: Iterable[Any]) -> int:
@@ -40,9 +43,7 @@ def write_grades(path: Path, grades: Iterable[Any]) -> int:
     rows = list(grades)
     values = dict.fromkeys(name for grade in rows for name in grade.values)
     repeats = dict.fromkeys(name for grade in rows for name in grade.repeats)
-    columns: dict[str, tuple[list[Any], str]] = {
-        name: ([getattr(grade, name) for grade in rows], "text") for name in _TEXTS
-    }
+    columns: dict[str, tuple[list[Any], str]] = {name: (list(map(attrgetter(name), rows)), "text") for name in _TEXTS}
     columns["judged_tokens"] = [grade.judged_tokens for grade in rows], "int"
     columns["tags"] = [_json(grade.tags) if grade.tags else "{}" for grade in rows], "text"
     for name in values:
@@ -57,7 +58,7 @@ def grades_frame(path: Path, *, texts: bool = True) -> pd.DataFrame:
 
     Where answers were judged several times there is also `repeats.<metric>`: per row an array of what each repeat gave,
     NaN or None where one could not be read. Without `texts` there is a column `flag` (empty where an answer has none)
-    instead of the judge's text and the tags: statistics need no more, and these two are most of the file.
+    instead of what the judge is and said and of the tags: statistics need no more, and these are most of the file.
     """
     import pandas as pd
 
@@ -80,7 +81,7 @@ def _table(path: Path, *, texts: bool) -> Any:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        names = [name for name in file.schema_arrow.names if texts or name != "judge_text"]
+        names = [name for name in file.schema_arrow.names if texts or name not in _UNUSED]
         return file.read(names, use_threads=False)
 
 
@@ -127,9 +128,19 @@ def _write_columns(path: Path, columns: Mapping[str, tuple[list[Any], str]]) -> 
     import pyarrow.parquet as pq
 
     types = _types()
-    table = pa.table({name: pa.array(values, types[kind]) for name, (values, kind) in columns.items()})
+    table = pa.table({name: _array(values, types[kind]) for name, (values, kind) in columns.items()})
     pq.write_table(table, path, compression="zstd")
     return int(table.num_rows)
+
+
+def _array(values: list[Any], kind: Any) -> Any:
+    """The values as Arrow; a column of one text alone (the judge's name, say) is not looked at row by row."""
+    import pyarrow as pa
+
+    first = values[0] if values else None
+    if values and isinstance(first, str | None) and values.count(first) == len(values):
+        return pa.nulls(len(values), kind) if first is None else pa.repeat(pa.scalar(first, kind), len(values))
+    return pa.array(values, kind)
 
 
 def _write(path: Path, rows: list[dict[str, Any]], kinds: dict[str, str]) -> int:

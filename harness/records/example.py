@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, TypedDict
 
-from harness.records.hashing import sha256
+from harness.records.hashing import texts_sha256
 
 LossOn = Literal["assistant", "all"]
 
@@ -62,7 +62,7 @@ class Example:
     @cached_property
     def digest(self) -> str:
         """Hash of the content alone: equal for two examples that would train the same."""
-        return sha256([[m["role"], m["content"]] for m in self.messages] + [self.rejected, self.loss_on])
+        return texts_sha256([*([m["role"], m["content"]] for m in self.messages), self.rejected, self.loss_on])
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -75,10 +75,6 @@ class Example:
         if self.messages and self.messages[-1]["role"] == "assistant":
             return self.messages[-1]["content"]
         return None
-
-    def with_scores(self, **scores: float | None) -> Example:
-        """A copy with more scores; None is a score that is missing, never a zero."""
-        return replace(self, scores={**self.scores, **scores})
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def canonical(value: Any) -> str:
@@ -21,7 +23,12 @@ def canonical(value: Any) -> str:
     Raises:
         TypeError: the value holds something with no stable form (a set, an object, NaN, a key that is no string).
     """
-    return json.dumps(_plain(value, "value"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(_plain(value, "value"))
+
+
+def texts_sha256(texts: Sequence[str | Sequence[str] | None]) -> str:
+    """As `sha256` of a list of texts and of lists of texts, which are canonical as they are."""
+    return hashlib.sha256(_ENCODER.encode(texts).encode()).hexdigest()
 
 
 def sha256(value: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.config.model import Dataset
 from harness.errors import Problem, UserError
-from harness.records import formats, generated, rowfiles
+from harness.records import formats, generated, rowfiles, taxonomy
 from harness.records.contents import content, fingerprint, local, place
 from harness.records.example import Dropped, Example, prompt_text
 from harness.records.hashing import seed_of
@@ -82,7 +82,7 @@ def _all(dataset: Dataset) -> Iterator[Example | Dropped]:
     content(dataset)
     forbidden = dict(_forbidden(dataset))
     apart = _apart(dataset)
-    for row in generated.examples(dataset.options) if dataset.kind == "pocket" else _answered(dataset):
+    for row in _read(dataset):
         if isinstance(row, Dropped):
             yield row
             continue
@@ -95,11 +95,16 @@ def _all(dataset: Dataset) -> Iterator[Example | Dropped]:
         yield row if owner is None else Dropped(row, f"prompt of {owner}")
 
 
+def _read(dataset: Dataset) -> Iterator[Example | Dropped]:
+    if dataset.kind == "pocket":
+        return generated.examples(dataset.options)
+    return taxonomy.examples(dataset, local(dataset)) if dataset.kind == "taxonomy" else _answered(dataset)
+
+
 def _apart(dataset: Dataset) -> frozenset[str] | None:
     if dataset.withhold is None:
         return None
-    rows = generated.examples(dataset.options) if dataset.kind == "pocket" else _answered(dataset)
-    texts = (prompt_text(row) for row in rows if isinstance(row, Example))
+    texts = (prompt_text(row) for row in _read(dataset) if isinstance(row, Example))
     return withheld(texts, dataset.withhold.rows, dataset.withhold.seed)
 
 

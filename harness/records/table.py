@@ -8,30 +8,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.records import columns
+from harness.records.columns import BATCH, FIELD, FIELDS
 from harness.records.example import Candidate, Dropped, Example, Origin, prompt_text
+from harness.records.rowwriter import REASON, SCORE, TAG, RowWriter, schema
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-BATCH = 2048
-SCORE, TAG = "score.", "tag."
-_TEXT = ("id", "digest", "group", "messages", "rejected", "candidates", "fields", "loss_on", "origin", "reason")
-
 
 def write(path: Path, rows: Iterable[Example]) -> int:
     """Writes examples; returns their number. A score or tag may appear first in any row."""
-    return _write(path, (_flat(row) for row in rows))
+    with RowWriter(path) as table:
+        for row in rows:
+            table.add(flat(row))
+    return table.rows
 
 
 def write_dropped(path: Path, rows: Iterable[Dropped]) -> int:
     """Writes dropped rows with their reasons; returns their number."""
-    return _write(path, (_flat(row.example) | {"reason": row.reason} for row in rows))
+    with RowWriter(path) as table:
+        for row in rows:
+            table.add(flat(row))
+    return table.rows
 
 
 def read(path: Path) -> Iterator[Example]:
@@ -44,55 +47,97 @@ def read_dropped(path: Path) -> Iterator[Dropped]:
     return (Dropped(_example(row), str(row["reason"])) for row in _read(path))
 
 
-def frame(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Chosen columns as pandas: id, group, digest, weight, prompt, answer, `tag:<name>`, else a score's name.
+def frame(path: Path, names: Sequence[str]) -> pd.DataFrame:
+    """Chosen columns as pandas: id, group, digest, weight, prompt, answer, `tag:<name>`, `field:<name>`, else a score.
 
     Raises:
         KeyError: a score or tag that no row of the table has.
     """
     import pyarrow.parquet as pq
 
-    stored = {name: _stored(name) for name in columns}
-    have = set(pq.read_schema(path).names)
-    missing = [name for name, source in stored.items() if source not in have]
+    have = pq.read_schema(path)
+    missing = [name for name in names if _stored(name) not in have.names]
     if missing:
-        known = sorted(n.removeprefix(SCORE) for n in have if n.startswith(SCORE))
+        known = sorted(n.removeprefix(SCORE) for n in have.names if n.startswith(SCORE))
         raise KeyError(f"the rows have no {', '.join(missing)}; their scores are: {', '.join(known) or 'none'}")
-    table: pd.DataFrame = pq.read_table(path, columns=sorted(set(stored.values()))).to_pandas()
-    result = table.iloc[:, :0].copy()
-    for name, source in stored.items():
-        result[name] = _texts(table[source], name) if source == "messages" else table[source]
-    return result
+    return _frame(columns.read(path, _stored_schema(names)), names)
+
+
+def frame_of(rows: Iterable[Example], names: Sequence[str]) -> pd.DataFrame:
+    """As `frame`, of examples that are here."""
+    import pyarrow as pa
+
+    return _frame([pa.Table.from_pylist([flat(row) for row in rows], schema=_stored_schema(names))], names)
+
+
+def _stored_schema(names: Sequence[str]) -> pa.Schema:
+    """The stored columns that hold the named ones."""
+    return schema(dict.fromkeys(_stored(name) for name in names))
+
+
+def examples(part: pa.Table) -> Iterator[Example]:
+    """The examples of a table that is in memory."""
+    kept = [name for name in part.column_names if not columns.is_vector(name)]
+    return (_example(row) for row in part.select(kept).to_pylist())
+
+
+def _frame(parts: Iterable[pa.Table], names: Sequence[str]) -> pd.DataFrame:
+    """The columns of a table, made part by part, so that what is read for them is never there as a whole."""
+    import numpy as np
+    import pandas as pd
+
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    for part in parts:
+        for name, values in found.items():
+            stored = part[_stored(name)]
+            values += [stored.to_numpy()] if stored.type == "double" else _values(stored.to_pylist(), name)
+    if "id" in found and "group" in found:  # a row that is alone in its group has its own id there, in memory once
+        found["group"] = [i if i == g else g for i, g in zip(found["id"], found["group"], strict=True)]
+    numbers = {name for name in names if schema([_stored(name)]).types[0] == "double"}
+    return pd.DataFrame(
+        {
+            name: np.concatenate([*values, np.empty(0)]) if name in numbers else pd.Series(values, dtype=object)
+            for name, values in found.items()
+        }
+    )
 
 
 def _stored(name: str) -> str:
     if name in ("prompt", "answer"):
         return "messages"
-    if name.startswith("tag:"):
-        return TAG + name.removeprefix("tag:")
-    return name if name in ("id", "group", "digest", "weight") else SCORE + name
+    if name.startswith(FIELD):
+        return FIELDS
+    return name if name in ("id", "group", "digest", "weight") else columns.stored(name)
 
 
-def _texts(messages: pd.Series[Any], which: str) -> list[str | None]:
-    rows = (Example(id="", messages=tuple(json.loads(text))) for text in messages)
-    return [prompt_text(row) if which == "prompt" else row.answer for row in rows]
+def _values(stored: Sequence[Any], name: str) -> list[Any]:
+    """A column as it is asked for, from the one that holds it."""
+    if name.startswith(FIELD):
+        return [json.loads(text).get(name.removeprefix(FIELD)) for text in stored]
+    if name not in ("prompt", "answer"):
+        return list(stored)
+    rows = (Example(id="", messages=tuple(json.loads(text))) for text in stored)
+    return [prompt_text(row) if name == "prompt" else row.answer for row in rows]
 
 
-def _flat(row: Example) -> dict[str, Any]:
-    flat = {
+def flat(row: Example | Dropped) -> dict[str, Any]:
+    """The columns of a row, nested parts as JSON text; a dropped one with its reason."""
+    if isinstance(row, Dropped):
+        return flat(row.example) | {REASON: row.reason}
+    found = {
         "id": row.id,
         "digest": row.digest,
         "group": row.group or row.id,
-        "messages": _json(row.messages),
+        "messages": columns.compact(row.messages),
         "rejected": row.rejected,
-        "candidates": _json([asdict(c) for c in row.candidates]),
-        "fields": _json(dict(row.fields)),
+        "candidates": columns.compact([vars(c) for c in row.candidates]),
+        "fields": columns.compact(dict(row.fields)),
         "loss_on": row.loss_on,
         "weight": float(row.weight),
-        "origin": _json(asdict(row.origin)),
+        "origin": columns.compact(vars(row.origin)),
     }
-    flat |= {SCORE + name: value for name, value in row.scores.items()}
-    return flat | {TAG + name: value for name, value in row.tags.items()}
+    found |= {SCORE + name: value for name, value in row.scores.items()}
+    return found | {TAG + name: value for name, value in row.tags.items()}
 
 
 def _example(row: dict[str, Any]) -> Example:
@@ -112,54 +157,10 @@ def _example(row: dict[str, Any]) -> Example:
     )
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _schema(names: Iterable[str]) -> pa.Schema:
-    import pyarrow as pa
-
-    def kind(name: str) -> pa.DataType:
-        return pa.string() if name in _TEXT or name.startswith(TAG) else pa.float64()
-
-    return pa.schema([(name, kind(name)) for name in names])
-
-
-def _write(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Columns are those of the first batch; a later batch with a new one makes the file be written again, widened."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    stream = iter(rows)
-    batch = list(islice(stream, BATCH))
-    names = list(dict.fromkeys(_flat(Example(id="", messages=())) | {n: None for row in batch for n in row}))
-    schema, count = _schema(names), 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        while batch:
-            new = {n for row in batch for n in row} - set(names)
-            if new:
-                break
-            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-            count += len(batch)
-            batch = list(islice(stream, BATCH))
-    if batch:
-        done = list(_read(path))
-        return _write_all(path, [*done, *batch, *stream])
-    return count
-
-
-def _write_all(path: Path, rows: list[dict[str, Any]]) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = _schema(dict.fromkeys(n for row in rows for n in row))
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path, compression="zstd", row_group_size=BATCH)
-    return len(rows)
-
-
 def _read(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(BATCH):
+        kept = [name for name in file.schema_arrow.names if not columns.is_vector(name)]
+        for batch in file.iter_batches(BATCH, columns=kept):
             yield from batch.to_pylist()

@@ -45,7 +45,16 @@ _DEFAULTS = (
 
 
 def template_of(folder: Path) -> str:
-    """The Jinja text that renders conversations for the model (or adapter) in a folder.
+    """The Jinja text that renders conversations for the model (or adapter) in a folder, a default one if need be.
+
+    Raises:
+        UserError: a tokenizer file of the folder is not readable JSON.
+    """
+    return own_template(folder) or _default(tokenizer_home(folder))
+
+
+def own_template(folder: Path) -> str | None:
+    """The chat template that the model in a folder brings; None where it has none (a base model, mostly).
 
     Raises:
         UserError: a tokenizer file of the folder is not readable JSON.
@@ -57,7 +66,7 @@ def template_of(folder: Path) -> str:
     found = _json(home / "tokenizer_config.json").get("chat_template")
     if isinstance(found, list):
         found = {entry["name"]: entry["template"] for entry in found}.get("default")
-    return str(found) if found else _default(home)
+    return str(found) if found else None
 
 
 def template_hash(folder: Path) -> str:
@@ -88,6 +97,15 @@ def adapter_base(folder: Path) -> Path:
         f"{folder / 'adapter_config.json'} is a LoRA adapter of {name!r}, and no model folder is there: download the "
         f"base model and write its folder into base_model_name_or_path, or merge the adapter into its base."
     )
+
+
+def settings_of(folder: Path, name: str) -> Mapping[str, Any]:
+    """A JSON file of a model's folder (of an adapter's base); empty where there is none.
+
+    Raises:
+        UserError: it is not readable JSON.
+    """
+    return _json((adapter_base(folder) if (folder / "adapter_config.json").is_file() else folder) / name)
 
 
 def _default(home: Path) -> str:

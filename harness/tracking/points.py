@@ -130,12 +130,16 @@ def _interval(
 
 
 def rows(step_name: str, iteration: int, manifest: Mapping[str, Any]) -> list[Point]:
-    """How many rows a step gave, and how many it dropped for which reason."""
+    """How many rows a step gave, how many it dropped for which reason, and what its block counted and measured."""
     time, prefix = milliseconds(manifest), f"data/{step_name}"
     dropped = Counter({reason: int(n) for reason, n in (manifest.get("dropped") or {}).items()})
     counts = {f"{prefix}/rows": manifest.get("rows"), f"{prefix}/dropped": dropped.total()}
     counts |= {f"{prefix}/dropped:{reason}": n for reason, n in sorted(dropped.items())}
-    return [Point(safe(key), float(n), time, iteration) for key, n in counts.items() if n is not None]
+    report = manifest.get("report") or {}
+    counts |= {f"{prefix}/count:{name}": n for name, n in (report.get("counts") or {}).items()}
+    counts |= {f"{prefix}/{name}": value for name, value in (report.get("figures") or {}).items()}
+    there = [(key, float(n)) for key, n in counts.items() if n is not None]
+    return [Point(safe(key), n, time, iteration) for key, n in there if math.isfinite(n)]
 
 
 def curves(step_name: str, after: int, manifest: Mapping[str, Any]) -> list[Point]:

@@ -8,10 +8,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.analysis.grid import Grid, SuiteFacts
 from harness.records.hashing import sha256
+from harness.records.jsonable import plain
 from harness.store.home import Home
 from harness.tracking.deltas import comparison
 from harness.tracking.points import milliseconds, safe
@@ -41,7 +42,7 @@ class Summary:
         stream = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
-        yaml.dump(_plain(self.grid.resolved), stream)
+        yaml.dump(plain(self.grid.resolved, masked), stream)
         return stream.getvalue()
 
     def ended(self) -> int | None:
@@ -111,11 +112,3 @@ def _figure(suite: SuiteFacts, curves: Curves) -> Figure:
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     return figure
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return masked(value) if isinstance(value, str) else value

@@ -137,7 +137,9 @@ def _steps(grid: Grid, cell: Cell, turn: Turn, reader: Reader) -> Iterator[Unit]
             build=partial(_rows, grid, reader, name, turn.iteration, ref, sources),
         )
         if key in turn.train:
-            earlier = tuple(("model", t.steps[name]) for t in cell.turns if t.iteration < turn.iteration)
+            earlier = tuple(
+                ("model", t.steps[name]) for t in cell.turns if t.iteration < turn.iteration and name in t.steps
+            )
             yield Unit(
                 id=_id("curves", turn.iteration, name, key),
                 needs=(ref, *earlier),

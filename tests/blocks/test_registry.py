@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import Field
@@ -23,6 +23,15 @@ class Foreign(Selector):
     level: int = identity(1, description="How much.")
     model: ModelRole = identity("student", description="Whose.")
     batch: int = runtime(8, description="How many at once.")
+
+    def select(self, table: Any, context: Any) -> list[str | None]:
+        return [None] * len(table)
+
+
+class Unfinished(Selector):
+    """A block of another package that lacks its method."""
+
+    name: ClassVar[str] = "unfinished"
 
 
 def entry(name: str, value: str) -> EntryPoint:
@@ -66,6 +75,16 @@ def test_a_package_may_add_a_block_but_not_override_one(monkeypatch: pytest.Monk
     assert "foreign" in registry.names("select")
     with pytest.raises(UserError, match="claims select block 'top', which is built in"):
         registry.get("select", "top")
+
+
+def test_a_block_without_its_method_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    sys.modules.setdefault(Unfinished.__module__, sys.modules[__name__])
+    found = {"select.unfinished": entry("select.unfinished", f"{Unfinished.__module__}:Unfinished")}
+    monkeypatch.setattr(registry, "_foreign", lambda: found)
+    with pytest.raises(UserError, match="select block 'unfinished' of .* cannot be used: it has no select"):
+        registry.get("select", "unfinished")
+    with pytest.raises(TypeError, match="abstract"):
+        Unfinished()  # type: ignore[abstract]
 
 
 def test_looking_a_block_up_imports_no_other_and_nothing_heavy() -> None:

@@ -58,3 +58,18 @@ def test_check_needs_a_name() -> None:
     code, said = check()
     assert code == 2
     assert "--check needs a name" in said
+
+
+def test_the_yaml_that_is_shown_is_the_file_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be copied from the terminal: however narrow that is, no line is folded."""
+    monkeypatch.setenv("COLUMNS", "40")
+    from harness import config
+
+    path = config.preset_path("suites", "alpaca-eval-lc")
+    said = CliRunner().invoke(main, ["show", "alpaca-eval-lc"]).output
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert max(map(len, lines)) > 40
+    shown = said.splitlines()
+    start = shown.index(lines[0])
+    assert shown[start : start + len(lines)] == lines
+    assert str(path) in shown

@@ -20,6 +20,9 @@ class Score(Block):
     name: ClassVar[str] = "ifd"
     model: ModelRole = identity("student", description="scorer")
 
+    def columns(self) -> tuple[str, ...]:
+        return ("ifd", "tag:ifd.problem")
+
 
 class Top(Block):
     kind: ClassVar[Any] = "select"
@@ -99,12 +102,17 @@ class Halves(World):
         return ("dev", "test") if self.dev else ("test",)
 
 
-class Oracle(Judge):
+class Silent(Judge):
+    def judge(self, item: Any, answer: Any, turn: int, context: Any) -> Any:
+        yield from ()
+
+
+class Oracle(Silent):
     name: ClassVar[str] = "oracle"
     strict: bool = identity(True, description="strict")
 
 
-class Rubric(Judge):
+class Rubric(Silent):
     name: ClassVar[str] = "rubric"
     asks_model: ClassVar[bool] = True
     model: ModelRole = identity("judge", description="who judges")

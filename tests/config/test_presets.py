@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from harness import config
 from harness.blocks import registry
+from harness.config.claims import ScorerClaim
 from harness.records.example import Dropped, Example, prompt_text
 from harness.records.sources import load
 
@@ -24,10 +26,37 @@ def real(monkeypatch: pytest.MonkeyPatch) -> Path:
     return REAL
 
 
-@pytest.mark.parametrize("name", ["quickstart", "smoke"])
+@pytest.mark.parametrize("name", ["quickstart", "smoke", "claims", "papers"])
 def test_experiments_of_the_pocket_world(name: str) -> None:
     experiment = config.load(name, registry)
     assert experiment.resolved["experiment"] == name
+
+
+METHODS = ("magpie", "ifd", "spin", "realign", "lab")
+
+
+def test_every_method_makes_two_claims_at_least_over_three_seeds() -> None:
+    claims = config.load("claims", registry)
+    counts = Counter(claim.id.partition("-")[0] for claim in claims.claims)
+    assert all(counts[method] >= 2 for method in METHODS), counts
+    assert len(claims.seeds) >= 3
+    assert all(claim.source for claim in claims.claims)
+    finds = [claim for claim in claims.claims if isinstance(claim, ScorerClaim)]
+    assert {claim.recipe for claim in finds} == {"scored"}
+    scored = {
+        name for step in claims.recipe("scored").steps if step.verb == "score" for name in step.block(1).columns()
+    }
+    assert {"ifd", "ira", "perplexity", "length", "distance", "rating"} <= scored
+
+
+def test_the_grid_of_the_papers_has_every_method_with_a_control_arm_and_one_budget() -> None:
+    papers = config.load("papers", registry)
+    names = {recipe.name for recipe in papers.recipes}
+    for method in METHODS:
+        assert len({name for name in names if name.partition("-")[0] == method}) >= 2, method
+    assert papers.budget is not None
+    assert papers.budget.train_tokens
+    assert len(papers.seeds) >= 3
 
 
 def test_the_quickstart_is_the_one_that_is_documented() -> None:
@@ -43,12 +72,22 @@ def test_the_smoke_experiment_has_every_kind_of_step() -> None:
     assert verbs == {"synthesize", "score", "select", "pair", "finetune"}
 
 
+ROLES = dict.fromkeys(
+    ("teacher", "tagger", "guard", "reward", "preference_reward", "classifier", "rewriter"), "pocket/chat"
+) | {"student": "pocket/base", "weak": "pocket/base", "embedder": "hashed", "judge": "pocket/oracle"}
+SOURCES = dict.fromkeys(("pool", "foundational"), "pocket/clean") | dict.fromkeys(
+    ("documents", "taxonomy"), "pocket/taxonomy"
+)
+SOURCES["labelled"] = "pocket/labelled"
+
+
 @pytest.mark.parametrize("name", config.names("recipes"))
 def test_every_recipe_fits_the_pocket_models(name: str, tmp_path: Path) -> None:
     file = tmp_path / "one.yaml"
     file.write_text(
-        "experiment: one\nmodels: {student: pocket/base, teacher: pocket/chat, judge: pocket/oracle}\n"
-        f"data: {{pool: pocket/clean}}\nrecipes: [{name}]\nsuites: [pocket]\n"
+        f"experiment: one\nmodels: {{{', '.join(f'{role}: {model}' for role, model in ROLES.items())}}}\n"
+        f"data: {{{', '.join(f'{role}: {source}' for role, source in SOURCES.items())}}}\n"
+        f"recipes: [{name}]\nsuites: [pocket]\n"
     )
     assert config.load(file, registry).recipe(name).steps
 
@@ -57,19 +96,21 @@ def test_spin_trains_as_in_its_paper_whatever_the_experiment_says(tmp_path: Path
     file = tmp_path / "one.yaml"
     file.write_text(
         "experiment: one\nmodels: {student: pocket/base, judge: pocket/oracle}\ndata: {pool: pocket/clean}\n"
-        "recipes: [spin]\nsuites: [pocket]\ntrain: {learning_rate: 1e-3, epochs: 3, max_length: 512, batch_size: 4}\n"
+        "recipes: [spin-paper]\nsuites: [pocket]\n"
+        "train: {learning_rate: 1e-3, epochs: 3, max_length: 512, batch_size: 4, logging_steps: 5}\n"
     )
-    blocks = [config.load(file, registry).recipe("spin").steps[-1].block(i) for i in (1, 2, 3, 4)]
+    blocks = [config.load(file, registry).recipe("spin-paper").steps[-1].block(i) for i in (1, 2, 3, 4)]
     assert [block.learning_rate for block in blocks] == [5e-7, 5e-7, 1e-7, 1e-7]  # arXiv 2401.01335, App. B.1
     assert [block.beta for block in blocks] == [0.1, 0.1, 0.1, 5]
     assert {(block.epochs, block.optim, block.weight_decay, block.warmup_steps) for block in blocks} == {
         (2, "rmsprop", 0.0, 0.1)
     }
     assert {block.batch_size * block.gradient_accumulation_steps for block in blocks} == {64}
-    assert {block.max_length for block in blocks} == {512}, "what the recipe leaves open is the experiment's"
+    assert {block.max_length for block in blocks} == {2048}
+    assert {block.logging_steps for block in blocks} == {5}, "what the recipe leaves open is the experiment's"
     (one,) = {
         b.learning_rate
-        for b in config.load(file, registry, ["spin.dpo.learning_rate=1e-4"]).recipes[0].steps[-1].blocks
+        for b in config.load(file, registry, ["spin-paper.dpo.learning_rate=1e-4"]).recipes[0].steps[-1].blocks
     }
     assert one == 1e-4
 

@@ -35,7 +35,7 @@ def test_an_open_engine_offers_what_was_promised(engine: TransformersEngine, tin
     assert isinstance(engine, Generates)
     assert isinstance(engine, Scores)
     assert isinstance(engine, Embeds)
-    assert capabilities(spec(tiny)) == {"generate", "continue", "logprobs", "embed", "weights"}
+    assert capabilities(spec(tiny)) == {"generate", "continue", "turns", "logprobs", "embed", "weights"}
     assert capabilities(spec(None, engine="oracle")) == frozenset()
     assert capabilities(spec(tiny, engine="vllm")) == frozenset()
 

@@ -129,6 +129,20 @@ def test_fields_of_the_body_can_be_added_and_taken_out(tmp_path: Path) -> None:
     assert server.asked[0].keys() == {"model", "messages", "temperature", "max_completion_tokens", "reasoning_effort"}
 
 
+def test_draws_at_the_temperature_that_the_body_sets_are_calls_of_their_own(tmp_path: Path) -> None:
+    """A suite asks at temperature 0, but `body:` makes the server sample: one reply must not stand for all draws."""
+    with ChatServer(lambda body, number: answer(f"reply {number}")) as server:
+        done = ask(server, tmp_path, asked(1, n=3, temperature=0.0), body={"temperature": 0.7})
+        assert len(set(texts(done))) == 3
+        assert {body["temperature"] for body in server.asked} == {0.7}
+        assert len({body["seed"] for body in server.asked}) == 3
+    with ChatServer() as server:
+        ask(server, tmp_path, asked(1, "greedy", n=3, temperature=1.0), body={"temperature": 0})
+        assert len(server.asked) == 1, "the server is told to be greedy: three draws are one call"
+        ask(server, tmp_path, asked(1, "left", n=3, temperature=0.0), body={"temperature": None})
+        assert len(server.asked) == 4, "what the server does without a temperature is its own: each draw is asked for"
+
+
 # --- the cache of replies -------------------------------------------------------------------------------------------
 def test_a_reply_is_bought_once(tmp_path: Path) -> None:
     with ChatServer() as server:

@@ -67,3 +67,12 @@ def test_a_recipe_may_state_what_the_budget_gives_it(make: Make) -> None:
     """So that a resolved experiment can be read again."""
     stated = ONE.replace("finetune: sft", "finetune: sft, train_tokens: 6000")
     assert budgets(make(stated, overrides=("budget={train_tokens: 12k}",)), "one") == [6_000] * 2
+
+
+def test_a_training_with_tokens_of_its_own_keeps_them_and_the_others_share_the_rest(make: Make) -> None:
+    brief = TWO.replace("finetune: sft", "finetune: sft, train_tokens: 500", 1)
+    found = budgets(make(brief, overrides=("budget={train_tokens: 12k}",)), "two")
+    assert sum(found) == 12_000
+    assert sorted(set(found)) == [500, 3_500]
+    with pytest.raises(ConfigError, match=r"too few for the 6 trainings of a cell of two \(its steps .* take 1,500\)"):
+        make(brief, overrides=("budget={train_tokens: 1500}",))

@@ -110,7 +110,10 @@ def test_without_prices_money_is_not_known_and_cannot_be_limited(tmp_path: Path)
             "{score: confidence, model: teacher}",
             "confidence asks the model bound to 'teacher' for the log-probabilities",
         ),
-        ("{synthesize: magpie, model: teacher, rows: 4}", "magpie asks the model bound to 'teacher' for its tokenizer"),
+        (
+            "{synthesize: magpie, model: teacher, rows: 4}",
+            "magpie asks the model bound to 'teacher' to write a user's turn",
+        ),
         ("{finetune: sft, start: teacher}", "sft asks the model bound to 'teacher' for its weights, to train from"),
     ],
 )

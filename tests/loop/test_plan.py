@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import ConfigError
 from harness.loop.grid import grid_document
 from harness.loop.plan import Plan
 from harness.loop.stage import Stage
@@ -103,6 +104,18 @@ def test_feedback_reads_dev_and_never_test(make: Make) -> None:
     assert not labelled(plan, "i2 on pocket dev"), "nobody reads the dev split after the last iteration"
 
 
+def test_a_recipe_may_call_another_source_its_pool(make: Make) -> None:
+    """So recipes of unlike pools stand in one experiment, also the same recipe twice."""
+    other = json.dumps({"use": "pocket/clean", "options": {"rows": 16}})
+    other_recipe = "recipe: again\nuse: random-10\npool: other"
+    plan = make("recipe: first\nuse: random-10", other_recipe, overrides=(f"data.other={other}",))
+    read = {cell.recipe: plan.stages[cell.turns[0].stages[0]].inputs[0].key for cell in plan.cells}
+    assert plan.stages[read["first"]].data.name == "pool"
+    assert plan.stages[read["again"]].data.name == "other"
+    with pytest.raises(ConfigError, match='pool: there is no data named "nowhere"'):
+        make("recipe: first\nuse: random-10\npool: nowhere")
+
+
 def test_data_seeds_change_what_is_drawn(make: Make) -> None:
     plan = make(MAGPIE, overrides=("data_seeds=2",))
     assert len(labelled(plan, "magpie i1 magpie")) == 2
@@ -123,7 +136,7 @@ def test_every_field_of_a_stage_is_in_its_key_or_known_not_to_be(make: Make) -> 
     stage = one(make(PICK), "pick i1 sft")
     only_how = {"label", "suite", "data"}  # data enters through `fingerprint`
     through = {"block", "models", "roles"}  # entered through their own identity
-    through |= {"leaks"}  # only where it is set
+    through |= {"leaks", "sources"}  # only where they are set
     named = set(stage.identity()) | {"fingerprint", "inputs"}
     assert set(Stage.__dataclass_fields__) - only_how - through <= named
     assert replace(stage, seed=99).key != stage.key

@@ -145,12 +145,14 @@ class Caller:
 
     async def _which_models(self) -> UserError:
         """A wrong name and a wrong URL both give 404: the list of models tells them apart."""
+        import openai
+
         served = self.served
         try:
             async with asyncio.timeout(_CONNECT):
                 listed = await self._client.models.with_raw_response.list()
             names = [str(entry["id"]) for entry in listed.http_response.json()["data"]]
-        except Exception:  # noqa: BLE001  whatever went wrong, there is no list to show
+        except (openai.OpenAIError, TimeoutError, ValueError, KeyError, TypeError):  # no answer, or one in another form
             return UserError(
                 f"there is no chat server at {served.url} (status 404 for /chat/completions and for /models): the URL "
                 f"usually ends in /v1. {KEPT}"

@@ -66,7 +66,9 @@ def call_of(served: Served, request: GenerateRequest, draw: int) -> Call:
         "temperature": sampling.temperature,
         served.length_field: sampling.max_tokens,
     }
-    seed = None if sampling.temperature == 0 else seed_of(request.seed, draw) % _SEEDS
+    # What the server will sample at: `body:` of the model goes before the suite's, and null leaves it to the server.
+    greedy = served.body.get("temperature", sampling.temperature) == 0
+    seed = None if greedy else seed_of(request.seed, draw) % _SEEDS
     if seed is not None:
         body["seed"] = seed
     if sampling.top_p != 1:

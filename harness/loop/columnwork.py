@@ -1,0 +1,175 @@
+"""The work of stages that score and select: rows pass through as columns, so a million of them take little memory.
+
+Only what a block reads is made into examples or a frame: a shard of rows for a scorer, the columns that it needs for a
+selector or a scorer of whole tables.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from harness.blocks import kinds
+from harness.errors import StageFailed
+from harness.loop import inputs
+from harness.loop.drive import drive
+from harness.loop.inputs import DROPPED, ROWS
+from harness.loop.job import SHARD, Job, Result, reported
+from harness.loop.shards import resumable_parts
+from harness.records import columns, table
+from harness.records.columns import VECTOR
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+KEEP_ROWS = (ROWS, DROPPED)
+REASON = "reason"
+
+
+def score(job: Job) -> Result:
+    """Adds the columns of a scorer; every row stays."""
+    block = cast(kinds.Scorer, job.stage.block)
+    of = inputs.schema(job.store, job.stage.inputs)
+    told: list[Result] = []
+    given = _whole(job, block, told) if isinstance(block, kinds.TableScorer) else _by_shard(job, block, told)
+    rows = (columns.extend(part, found) for part, found in given(inputs.tables(job.store, job.stage.inputs, of)))
+    count = columns.write(job.folder / ROWS, columns.extended(of, block.columns()), rows)
+    table.write_dropped(job.folder / DROPPED, ())
+    if not count:
+        raise StageFailed(f"{job.stage.label} leaves no rows (it was given none)")
+    return {"keep": KEEP_ROWS, "rows": count, "dropped": {}} | reported(told)
+
+
+Given = Callable[[Iterator["pa.Table"]], Iterator[tuple["pa.Table", Mapping[str, Sequence[Any]]]]]
+
+
+def _by_shard(job: Job, block: kinds.Scorer, told: list[Result]) -> Given:
+    """Columns of one shard after the other; the shard's file holds its columns only."""
+    context = job.context()
+
+    def shard(part: pa.Table) -> Result:
+        before = Counter(job.cost)
+        batch = list(table.examples(part))
+        found = drive({"batch": block.score(batch, context)}, job.desk(context), tolerate=False)["batch"]
+        values = {name: columns.checked(name, found[name], len(batch)) for name in block.columns()}
+        written = {name: _written(name, column) for name, column in values.items()}
+        return {"columns": written, "cost": dict(job.cost - before), "told": context.tally.take()}
+
+    def run(rows: Iterator[pa.Table]) -> Iterator[tuple[pa.Table, Mapping[str, Sequence[Any]]]]:
+        total = inputs.count(job.store, job.stage.inputs)
+        cost: Counter[str] = Counter()
+        done = resumable_parts(
+            columns.parts(rows, SHARD), total, job.folder / "shards", f"columns-{SHARD}", shard, job.progress
+        )
+        for part, result in done:
+            cost.update(result["cost"])
+            told.append(result["told"])
+            yield part, {name: _read(name, values) for name, values in result["columns"].items()}
+        job.cost.clear()
+        job.cost.update(cost)
+
+    return run
+
+
+def _whole(job: Job, block: kinds.TableScorer, told: list[Result]) -> Given:
+    """Columns of all rows at once, handed out part by part."""
+    frame, context = _table(job, block.needs())
+    found = block.score_table(frame, context)
+    values = {name: columns.checked(name, found[name], len(frame)) for name in block.columns()}
+    told.append(context.tally.take())
+
+    def run(rows: Iterator[pa.Table]) -> Iterator[tuple[pa.Table, Mapping[str, Sequence[Any]]]]:
+        start = 0
+        for part in rows:
+            stop = start + len(part)
+            yield part, {name: column[start:stop] for name, column in values.items()}
+            start = stop
+
+    return run
+
+
+def _table(job: Job, needs: Sequence[str]) -> tuple[pd.DataFrame, kinds.Context]:
+    """What a block reads of all rows: a frame of plain columns, and a context with the vectors."""
+    plain = [name for name in needs if not name.startswith(VECTOR)]
+    frame = inputs.load_frame(job.store, job.stage.inputs, list(dict.fromkeys(("id", "group", *plain))))
+    names = [name.removeprefix(VECTOR) for name in needs if name.startswith(VECTOR)]
+    found = {
+        name: inputs.vectors(job.store, job.stage.inputs, f"{VECTOR}{name}", job.folder / f"vectors-{number}.npy")
+        for number, name in enumerate(names)
+    }
+    return frame, replace(job.context(), vectors=found)
+
+
+def select(job: Job) -> Result:
+    """Keeps rows and drops others for a reason, as a selector decides from the columns that it needs."""
+    block = cast(kinds.Selector, job.stage.block)
+    frame, context = _table(job, block.needs())
+    decisions = block.select(frame, context)
+    if len(decisions) != len(frame):
+        raise ValueError(f"{block.name} decided on {len(decisions)} of {len(frame)} rows")
+    counts = Counter(reason for reason in decisions if reason is not None)
+    if counts.total() == len(frame):
+        why = ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common()) or "it was given none"
+        raise StageFailed(
+            f"{job.stage.label} keeps none of {len(frame):,} rows ({why}): loosen its options, or give it other rows"
+        )
+    of = inputs.schema(job.store, job.stage.inputs)
+    columns.write(job.folder / DROPPED, _dropped_schema(of), _dropped(job, of, decisions))
+    kept = columns.write(job.folder / ROWS, of, _kept(job, of, decisions))
+    return {"keep": KEEP_ROWS, "rows": kept, "dropped": dict(counts)} | reported([context.tally.take()])
+
+
+def _kept(job: Job, of: pa.Schema, decisions: Sequence[str | None]) -> Iterator[pa.Table]:
+    for part, reasons in _with_reasons(job, of, decisions):
+        yield part.filter(reasons.is_null())
+
+
+def _dropped(job: Job, of: pa.Schema, decisions: Sequence[str | None]) -> Iterator[pa.Table]:
+    """Dropped rows with their reasons, without vectors: nobody computes with them any more."""
+    plain = _plain(of)
+    for part, reasons in _with_reasons(job, plain, decisions):
+        yield part.append_column(_dropped_schema(of).field(REASON), reasons).filter(reasons.is_valid())
+
+
+def _with_reasons(job: Job, of: pa.Schema, decisions: Sequence[str | None]) -> Iterator[tuple[pa.Table, pa.Array]]:
+    import pyarrow as pa
+
+    start = 0
+    for part in inputs.tables(job.store, job.stage.inputs, of):
+        stop = start + len(part)
+        yield part, pa.array(decisions[start:stop], pa.string())
+        start = stop
+
+
+def _plain(of: pa.Schema) -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema([field for field in of if not columns.is_vector(field.name)])
+
+
+def _dropped_schema(of: pa.Schema) -> pa.Schema:
+    import pyarrow as pa
+
+    return _plain(of).append(pa.field(REASON, pa.string()))
+
+
+# --- a shard's columns as JSON ----------------------------------------------------------------------------------------
+def _written(name: str, values: Sequence[Any]) -> Sequence[Any]:
+    """Vectors as text: their float32 bytes in base 64. All else is JSON already."""
+    import numpy as np
+
+    if not name.startswith(VECTOR):
+        return values
+    return [None if v is None else base64.b64encode(np.asarray(v, dtype="<f4").tobytes()).decode() for v in values]
+
+
+def _read(name: str, values: Sequence[Any]) -> Sequence[Any]:
+    import numpy as np
+
+    if not name.startswith(VECTOR):
+        return values
+    return [None if v is None else np.frombuffer(base64.b64decode(v), dtype="<f4") for v in values]
