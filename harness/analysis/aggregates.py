@@ -8,7 +8,7 @@ the seeds share is taken from the headline metric, which has the same items.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,30 @@ ENDS = (".low", ".high", ".n", ".missing")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Apart:
+    """An arm's figure minus the baseline's, with ends that hold whatever the two share.
+
+    A figure that is no mean of items (a fit over all of them, say) has no difference item by item, so what two arms on
+    the same items share cannot be taken out. The deviation of a difference is at most the sum of both deviations: the
+    ends are those of the two intervals put together. They are wider than paired ones would be, never narrower.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def differs(self) -> bool:
+        """True where the two figures are told apart even so."""
+        return not self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True, kw_only=True)
 class Aggregate:
-    """One figure. `low` and `high` are None where the suite gives no interval for it: then it is shown as bare."""
+    """One figure. `low` and `high` are None where the suite gives no interval for it: then it is shown as bare.
+
+    `against` compares it with the baseline's; None for the baseline itself, or where one of the two has no interval.
+    """
 
     value: float
     low: float | None
@@ -33,6 +55,23 @@ class Aggregate:
     missing: int
     runs: int
     random_runs: bool = False
+    against: Apart | None = None
+
+
+def beside_baseline(mine: Mapping[str, Aggregate], base: Mapping[str, Aggregate]) -> dict[str, Aggregate]:
+    """The figures of an arm, each with its distance from the baseline's of the same name."""
+    return {name: replace(one, against=_apart(one, base.get(name))) for name, one in mine.items()}
+
+
+def _apart(one: Aggregate, base: Aggregate | None) -> Apart | None:
+    if base is None or one.low is None or one.high is None or base.low is None or base.high is None:
+        return None
+    value = one.value - base.value
+    return Apart(
+        value=value,
+        low=value - (one.value - one.low) - (base.high - base.value),
+        high=value + (one.high - one.value) + (base.value - base.low),
+    )
 
 
 def of_arm(grid: Grid, recipe: str, student: str, suite: str, split: str, arm: Arm) -> dict[str, Aggregate]:

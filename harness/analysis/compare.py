@@ -18,6 +18,7 @@ from harness.analysis.arms import Arm
 from harness.analysis.grid import Grid, read_grid
 from harness.analysis.items import read_items
 from harness.analysis.numbers import things
+from harness.analysis.pairs import separable_pairs
 from harness.analysis.result import (
     BASELINE,
     BETTER,
@@ -28,7 +29,7 @@ from harness.analysis.result import (
     Comparison,
     SuiteResult,
 )
-from harness.analysis.suites import compare_suite, separable_pairs
+from harness.analysis.suites import View, compare_suite
 from harness.errors import CannotTell, UserError
 from harness.stats import ALPHA, MIN_RUNS, holm, settle, tie_groups
 from harness.store import journal
@@ -81,16 +82,15 @@ def compare(
     base = _baseline(grid, baseline)
     suites, arms = [], []
     drifts, affected = _drifts(grid, split), leaks.read_affected(grid)
-    parts = dict(iter(frame.groupby(["student", "suite"], sort=False)))
+    parts = dict(iter(frame.groupby(["student", "suite", "metric"], sort=False)))
     for student in grid.students:
         for facts in grid.suites.values():
-            part = parts.get((student, facts.name))
+            metric = facts.metric((metrics or {}).get(facts.name))
+            part = parts.get((student, facts.name, metric.name))
             if part is None or facts.name in drifts:
                 continue
-            metric = facts.metric((metrics or {}).get(facts.name))
-            result, values = compare_suite(
-                part[part["metric"] == metric.name], grid, facts, metric, student, base, split, affected
-            )
+            view = View(grid=grid, facts=facts, metric=metric, student=student, base=base, split=split)
+            result, values = compare_suite(part, view, affected)
             suites.append(result)
             arms.append(values)
     if drifts and not suites:

@@ -7,23 +7,22 @@ would err with the noise it saw.
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.analysis import baseline as files
 from harness.analysis.arms import aligned
-from harness.analysis.baseline import Side, Sides
+from harness.analysis.baseline import Side
+from harness.analysis.gate_pairs import Pair, arms_named, file_pairs, own_pairs, read_margins
 from harness.analysis.gate_result import Check, GateResult, Status
 from harness.analysis.grid import Grid, SuiteFacts, read_grid
 from harness.analysis.items import read_items
 from harness.analysis.numbers import things
+from harness.analysis.pairs import arm_difference
 from harness.analysis.sentinels import drifted, judge_name, refusal, unknown
-from harness.analysis.suites import arm_difference
 from harness.blocks.kinds import Metric
-from harness.errors import CannotTell, UserError
+from harness.errors import CannotTell
 from harness.stats import MIN_RUNS, error_rates, non_inferior
 
 
@@ -37,7 +36,7 @@ def write_baseline(home: Path, experiment: str, recipe: str | None, path: Path, 
     grid = read_grid(home, experiment)
     sides = files.sides_of(grid, read_items(grid, split), split)
     if recipe is not None:
-        sides = {name: sides[name] for name in _named(sides, recipe, experiment)}
+        sides = {name: sides[name] for name in arms_named(sides, recipe, experiment)}
     files.save(path, grid, sides, split)
 
 
@@ -66,7 +65,7 @@ def gate_experiment(
     except CannotTell as error:
         return _undecided(experiment, str(baseline or "nothing"), str(error))
     own = grid.gate or {}
-    wanted = _margins(grid, margins if margins is not None else own.get("margin") or {})
+    wanted = read_margins(grid, margins if margins is not None else own.get("margin") or {})
     named = baseline or own.get("baseline")
     if named is not None and not (baseline is None and named in grid.recipes):
         split, reference = files.load(Path(named))
@@ -77,83 +76,8 @@ def gate_experiment(
         sides = files.sides_of(grid, read_items(grid, split), split)
     except CannotTell as error:
         return _undecided(experiment, against, str(error))
-    pairs = (
-        _own_pairs(grid, sides, recipe, against) if reference is None else _file_pairs(grid, sides, reference, recipe)
-    )
+    pairs = own_pairs(grid, sides, recipe, against) if reference is None else file_pairs(grid, sides, reference, recipe)
     return _judge(grid, against, pairs, wanted)
-
-
-Pair = tuple[str, Mapping[str, Side], str, Mapping[str, Side]]
-"""Candidate's name and suites, baseline's name and suites."""
-
-
-def _file_pairs(grid: Grid, sides: Sides, reference: Sides, recipe: str | None) -> list[Pair]:
-    if recipe is None:
-        return [(name, sides.get(name, {}), name, suites) for name, suites in reference.items()]
-    result = []
-    for name in _named(sides, recipe, grid.experiment):
-        other = name if name in reference else next(iter(reference)) if len(reference) == 1 else None
-        if other is None:
-            raise UserError(f"the baseline file has no arm {name!r}; it has: {', '.join(reference)}")
-        result.append((name, sides[name], other, reference[other]))
-    return result
-
-
-def _own_pairs(grid: Grid, sides: Sides, recipe: str | None, base: str) -> list[Pair]:
-    if not base:
-        raise UserError(
-            f"{grid.experiment} has nothing to be gated against: give --baseline FILE, or set `baseline:` to a recipe"
-        )
-    others = [name for name in grid.recipes if name != base]
-    if recipe is None and len(others) != 1:
-        raise UserError(
-            f"{grid.experiment} has {len(others)} recipes besides its baseline {base}: "
-            f"name the candidate with --recipe ({', '.join(others) or 'none'})"
-        )
-    candidate = recipe or others[0]
-    if candidate == base:
-        raise UserError(f"{base} is the baseline itself: a recipe is not gated against itself")
-    names = _named(sides, candidate, grid.experiment)
-    return [
-        (name, sides[name], base + name.removeprefix(candidate), sides[base + name.removeprefix(candidate)])
-        for name in names
-    ]
-
-
-def _named(sides: Sides, recipe: str, experiment: str) -> list[str]:
-    """The arms of a recipe (one per student)."""
-    found = [name for name in sides if name == recipe or name.startswith(f"{recipe}/")]
-    if not found:
-        near = difflib.get_close_matches(recipe, list(sides), 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"{experiment} has no recipe {recipe!r}: its recipes are {', '.join(sides)}{hint}")
-    return found
-
-
-def _margins(grid: Grid, margins: Mapping[str, float]) -> dict[tuple[str, str], float]:
-    """(suite, metric) to margin.
-
-    Raises:
-        UserError: none given, a negative one, or one for a metric that no suite has.
-    """
-    if not margins:
-        raise UserError(
-            "a gate needs margins: the loss per metric that is still acceptable. Give --margin accuracy=0.02, or "
-            "`gate: {margin: {accuracy: 0.02}}` in the experiment"
-        )
-    known = {(suite, m.name): None for suite, facts in grid.suites.items() for m in facts.metrics}
-    result: dict[tuple[str, str], float] = {}
-    for name, margin in margins.items():
-        if not 0 <= margin < math.inf:  # an infinite loss would let everything pass
-            raise UserError(f"the margin of {name} is {margin}: it is a loss, so 0 or more, and finite")
-        hits = [one for one in known if name in (one[1], f"{one[0]}/{one[1]}")]
-        if not hits:
-            names = sorted({metric for _, metric in known})
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"no suite of {grid.experiment} has a metric {name!r} (there are {', '.join(names)}){hint}")
-        result |= dict.fromkeys(hits, margin)
-    return result
 
 
 def _judge(grid: Grid, against: str, pairs: list[Pair], margins: Mapping[tuple[str, str], float]) -> GateResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.analysis.result import SuiteResult
+from harness.stats import Estimate
 
 _FINE = 0.02
 _WHOLE = ("characters", "tokens")
@@ -27,6 +28,14 @@ def number(value: float, unit: str, digits: int, *, signed: bool = False) -> str
 def pair(low: float, high: float, unit: str, digits: int, *, signed: bool = False) -> str:
     """An interval."""
     return f"[{number(low, unit, digits, signed=signed)} {number(high, unit, digits, signed=signed)}]"
+
+
+def score_text(score: Estimate | None, suite: SuiteResult, digits: int) -> str:
+    """A score with its interval, and how many of its grades are missing."""
+    if score is None:
+        return "-"
+    missing = f" ({score.missing} missing)" if score.missing else ""
+    return f"{number(score.value, suite.unit, digits)} {pair(score.low, score.high, suite.unit, digits)}{missing}"
 
 
 def probability(p: float | None) -> str:

@@ -10,6 +10,7 @@ from harness.analysis.aggregates import Aggregate
 from harness.analysis.costs import ArmCost
 from harness.analysis.leaks import Found
 from harness.analysis.subsets import Without
+from harness.records.jsonable import plain
 from harness.stats import Difference, Estimate, Settle
 
 BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
@@ -146,7 +147,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """The whole tree as JSON values; numbers that do not exist are null."""
-        document: dict[str, Any] = _plain(asdict(self))
+        document: dict[str, Any] = plain(asdict(self))
         for raw, suite in zip(document["suites"], self.suites, strict=True):
             raw["dominant"] = suite.dominant
             for arm_raw, arm in zip(raw["arms"], suite.arms, strict=True):
@@ -154,11 +155,3 @@ class Comparison:
                 if arm.difference is not None:
                     arm_raw["difference"]["noise_shares"] = arm.difference.noise.shares()
         return document
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and value != value else value

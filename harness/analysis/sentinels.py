@@ -68,14 +68,18 @@ def unknown(one: Readings, other: Readings) -> bool:
 def refusal(suite: SuiteFacts, found: Drifted) -> str:
     """Why scores are not compared, in one paragraph that names the judge and its drift."""
     change, older, newer = found.drift, _when(found.older), _when(found.newer)
-    moved = f"{change.value:+.2f} [{change.low:+.2f} {change.high:+.2f}] {found.metric}"
+    moved = f"{_signed(change.value)} [{_signed(change.low)} {_signed(change.high)}] {found.metric}"
     return (
         f"{suite.name}: the judge {judge_name(suite)} has drifted, so scores from before and after are not compared. "
         f"Asked again about {change.n} answers that were frozen when the suite was first judged here, it gives {moved} "
-        f"in the run of {newer} against that of {older} (p {change.p:.2g}; its noise from verdict to verdict is "
+        f"in the run of {newer} against that of {older} (p {change.p or 0:.2g}; its noise from verdict to verdict is "
         f"{change.noise:.2f}). Give the judge a new `revision:` under `models:` and run again: answers are kept, and "
         "only the verdicts are made anew, by the judge as it is now"
     )
+
+
+def _signed(value: float | None) -> str:
+    return "not known" if value is None else f"{value:+.2f}"
 
 
 def judge_name(suite: SuiteFacts) -> str:

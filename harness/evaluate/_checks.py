@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.errors import UserError
-from harness.evaluate._numbers import final_number
+from harness.records.numbers import final_number
 
 Kind = Literal["exact", "contains", "regex", "numeric", "json_schema", "block"]
 _EXPONENT = re.compile(r"\d[eE][+-]?\d")

@@ -13,7 +13,7 @@ from harness.evaluate import _lm_ask, _lm_task
 from harness.evaluate._lm_metrics import NUMERIC, Measured
 from harness.evaluate._lm_spec import Leaf
 from harness.evaluate._lm_summary import CUT, RAW, item_value
-from harness.evaluate._numbers import final_number, same_number
+from harness.records.numbers import final_number, same_number
 
 Pair = tuple[EvalItem, Answer]
 

@@ -6,12 +6,12 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from harness.blocks.base import identity, runtime
-from harness.blocks.kinds import Answer, Context, EvalItem, Grade, Judge, Metric, Reply, Request, Sampling, Suite
+from harness.blocks.kinds import Answer, Context, EvalItem, Grade, Judge, Reply, Request
 from harness.errors import UserError
 from harness.evaluate import _pairs, _splits, _style
 from harness.evaluate._figures import Figures, absent, figure, share
 from harness.evaluate._grading import required
-from harness.evaluate._talk import converse
+from harness.evaluate._pair_suite import PairSuite
 from harness.judges._tasks import source_data
 from harness.records import named
 from harness.records.hashing import sha256
@@ -21,7 +21,7 @@ _RESAMPLES = 2000
 _STYLES = "styles"
 
 
-class ArenaHard(Suite):
+class ArenaHard(PairSuite):
     """Prompts from a file in Arena-Hard's form; the judge sees each pair in both orders on a scale of five.
 
     A strong verdict (A>>B) counts `strong_weight` times. With one model against one baseline the Bradley-Terry win rate
@@ -41,7 +41,6 @@ class ArenaHard(Suite):
     strong_weight: float = identity(
         3.0, gt=0, description="What a verdict A>>B counts.", unit="verdicts", source="arena-hard-auto, show_result.py"
     )
-    repeats: int = identity(1, ge=1, le=20, description="How often each pair is judged, to measure the judge's noise.")
     max_tokens: int = identity(
         4096, ge=1, description="Length limit of an answer.", unit="tokens", source="arena-hard-auto"
     )
@@ -50,10 +49,6 @@ class ArenaHard(Suite):
     )
     limit: int | None = identity(None, ge=1, description="Only the first so many prompts: a subset.")
     dev: Share | None = identity(None, description="Share of the prompts set apart as dev; test is a subset then.")
-
-    def metrics(self) -> tuple[Metric, ...]:
-        """The win share (headline) and the length of the output."""
-        return (Metric(name="win"), Metric(name="length", unit="characters"))
 
     def splits(self) -> tuple[str, ...]:
         """Test only, unless `dev` sets a share apart."""
@@ -83,20 +78,6 @@ class ArenaHard(Suite):
         if twice is not None:
             raise UserError(f"{where} has two prompts with the id of {twice}: ids must be unique")
         return _splits.part(items, ids, split, self.dev, self.limit)
-
-    def answer(self, item: EvalItem, context: Context) -> Generator[Sequence[Request], Sequence[Reply], Answer]:
-        """Asks the prompt."""
-        return (
-            yield from converse(item, self.name, Sampling(max_tokens=self.max_tokens, temperature=self.temperature))
-        )
-
-    def needs_judge(self) -> bool:
-        """True: preferences are the judge's."""
-        return True
-
-    def gold_value(self) -> float:
-        """The baseline's own answer draws with itself."""
-        return 0.5
 
     def grade(
         self, items: Sequence[EvalItem], answers: Sequence[Answer], judge: Judge | None, context: Context

@@ -13,7 +13,17 @@ from harness.blocks.base import identity, runtime
 from harness.blocks.kinds import Answer, Context, EvalItem, Grade, Judge, Metric, Reply, Request, Suite
 from harness.engines.base import Capability
 from harness.errors import UserError
-from harness.evaluate import _lm_ask, _lm_data, _lm_grade, _lm_metrics, _lm_spec, _lm_summary, _lm_task, _splits
+from harness.evaluate import (
+    _lm_ask,
+    _lm_build,
+    _lm_data,
+    _lm_grade,
+    _lm_metrics,
+    _lm_spec,
+    _lm_summary,
+    _lm_task,
+    _splits,
+)
 from harness.evaluate._lm_metrics import NUMERIC
 from harness.records import datafile
 from harness.records.hashing import sha256
@@ -219,15 +229,15 @@ class LMEval(Suite):
             found += [_lm_ask.item_of(leaf.name, split, document) for document in made]
         return found
 
-    def _source(self, leaf: _lm_spec.Leaf, split: str) -> _lm_task.Source:
+    def _source(self, leaf: _lm_spec.Leaf, split: str) -> _lm_build.Source:
         common: dict[str, Any] = {"leaf": leaf, "config": self.config, "fewshot": self.fewshot}
         if self.folder is not None:
-            return _lm_task.Source(**common, splits=_lm_data.read(self._files(leaf)))
+            return _lm_build.Source(**common, splits=_lm_data.read(self._files(leaf)))
         test = datafile.rows(self.test_path, "test_path") if self.test_path else None
         train = datafile.rows(self.train_path, "train_path") if self.train_path else None
         if split == "dev" and self.dev_rows and train is not None:
             test, train = self._apart(train)
-        return _lm_task.Source(**common, test=test, train=train, revision=self.revision)
+        return _lm_build.Source(**common, test=test, train=train, revision=self.revision)
 
     def _apart(self, train: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """The dev rows of the train file, and the rest."""
@@ -245,7 +255,7 @@ def _built(suite: str, leaf: str, split: str, fingerprint: str) -> Any:
     """The object of one task of a suite (as JSON) and split; the fingerprint makes changed data another task."""
     options = LMEval.model_validate_json(suite)
     found = next(one for one in options._tree().leaves() if one.name == leaf)  # noqa: SLF001  the suite's own cache
-    return _lm_task.build(options._source(found, split))  # noqa: SLF001
+    return _lm_build.build(options._source(found, split))  # noqa: SLF001
 
 
 @lru_cache(maxsize=4)

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import model_validator
 
 from harness.blocks.base import identity, runtime
-from harness.blocks.kinds import Answer, Context, EvalItem, Grade, Judge, Metric, Reply, Request, Sampling, Suite
+from harness.blocks.kinds import Answer, Context, EvalItem, Grade, Judge, Reply, Request
 from harness.errors import UserError
 from harness.evaluate import _alpaca, _length_control, _pairs, _splits
 from harness.evaluate._figures import absent, share
 from harness.evaluate._grading import interval, required
-from harness.evaluate._talk import converse
+from harness.evaluate._pair_suite import PairSuite
 from harness.judges._tasks import Order, random_order, source_data
 from harness.records import datafile
 from harness.records.hashing import sha256
@@ -22,7 +22,7 @@ from harness.records.values import FilePath, Share
 _FILES = ("difficulty_path", "regulariser_path", "coefficients_path")
 
 
-class Pairwise(Suite):
+class Pairwise(PairSuite):
     """Instructions with a reference output each; a judge prefers the reference (1) or the model's output (2).
 
     The value of an item is preference - 1; identical outputs draw (0.5) and no judge is asked. Win rates, their
@@ -42,8 +42,6 @@ class Pairwise(Suite):
         "both",
         description="Show each pair once, in an order fixed by its instruction (AlpacaEval), or in both and average.",
     )
-    max_tokens: int = identity(2048, ge=1, description="Length limit of an answer.", unit="tokens")
-    temperature: float = identity(0.0, ge=0, description="Sampling temperature of the answers.")
     difficulty_path: FilePath | None = runtime(
         None, description="CSV of instruction difficulties (index, instruction_difficulty), for length control."
     )
@@ -57,7 +55,6 @@ class Pairwise(Suite):
         None,
         description="The row of coefficients_path that is used instead of a fit: only for that model's own outputs.",
     )
-    repeats: int = identity(1, ge=1, le=20, description="How often each pair is judged, to measure the judge's noise.")
     limit: int | None = identity(None, ge=1, description="Only the first so many instructions: a subset.")
     dev: Share | None = identity(None, description="Share of the instructions set apart as dev; test is a subset then.")
 
@@ -68,10 +65,6 @@ class Pairwise(Suite):
         if self.coefficients_model is not None and None in (self.coefficients_path, self.difficulty_path):
             raise ValueError("coefficients_model needs coefficients_path and difficulty_path too")
         return self
-
-    def metrics(self) -> tuple[Metric, ...]:
-        """The win share (headline) and the length of the output."""
-        return (Metric(name="win"), Metric(name="length", unit="characters"))
 
     def splits(self) -> tuple[str, ...]:
         """Test only, unless `dev` sets a share apart."""
@@ -95,20 +88,6 @@ class Pairwise(Suite):
         self.fingerprint(split)
         items = [_item(row, index, self.path) for index, row in enumerate(datafile.rows(self.path, "path"))]
         return _splits.part(items, [item.id for item in items], split, self.dev, self.limit)
-
-    def answer(self, item: EvalItem, context: Context) -> Generator[Sequence[Request], Sequence[Reply], Answer]:
-        """Asks the instruction."""
-        return (
-            yield from converse(item, self.name, Sampling(max_tokens=self.max_tokens, temperature=self.temperature))
-        )
-
-    def needs_judge(self) -> bool:
-        """True: preferences are the judge's."""
-        return True
-
-    def gold_value(self) -> float:
-        """The reference draws with itself."""
-        return 0.5
 
     def grade(
         self, items: Sequence[EvalItem], answers: Sequence[Answer], judge: Judge | None, context: Context

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.blocks.kinds import Answer, EvalItem, Verdict
-from harness.judges._tasks import Order, opponent
+from harness.judges._tasks import Order, opponent, shown
 from harness.judges.verdicts import preference, scale
 
 KEYS = frozenset({"question_id", "games"})
@@ -24,13 +24,11 @@ def recorded(rows: Sequence[Mapping[str, Any]], item: EvalItem, answer: Answer, 
         turn: 0-based.
         order: who is shown first.
     """
-    first, second = opponent(item)[turn], answer.outputs[turn]
-    if order == "answer first":
-        first, second = second, first
-    wanted = _plain("\n".join((_SHOWN.format("A", first), _SHOWN.format("B", second))))
+    first, second = shown(order, answer.outputs[turn], opponent(item)[turn])
+    wanted = squeezed("\n".join((_SHOWN.format("A", first), _SHOWN.format("B", second))))
     for row in reversed(rows):
         for game in row.get("games") or ():
-            if _plain(str(game.get("user_prompt", ""))).endswith(wanted):
+            if squeezed(str(game.get("user_prompt", ""))).endswith(wanted):
                 raw = str(game.get("judgment", ""))
                 found = scale(raw)
                 if found is None:
@@ -39,5 +37,6 @@ def recorded(rows: Sequence[Mapping[str, Any]], item: EvalItem, answer: Answer, 
     return Verdict(score=None, reason="the recorded verdict is about other answers", parsed=False)
 
 
-def _plain(text: str) -> str:
+def squeezed(text: str) -> str:
+    """The text with each run of white space as one blank: recorded prompts differ in nothing else."""
     return " ".join(text.split())

@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from harness.blocks.kinds import EvalItem
+from harness.errors import UserError
+from harness.records import named
 from harness.records.example import Message
+from harness.records.values import DataFile
 
 Order = Literal["answer first", "reference first"]
+Side = TypeVar("Side")
 _TURNS, _ORDER, _SOURCE, _OPPONENT, _REPEAT, _SCHEME, _BEFORE = (
     "turns", "order", "source id", "opponent", "repeat", "rubric", "before"
 )  # fmt: skip
@@ -101,6 +105,28 @@ def before(item: EvalItem) -> tuple[Message, ...]:
 def order_of(item: EvalItem) -> Order | None:
     """The order of a pair; None where a score of one answer is asked for."""
     return item.data.get(_ORDER)
+
+
+def order_asked(item: EvalItem, judge: str) -> Order:
+    """The order of a pair.
+
+    Raises:
+        UserError: the item is none: the suite grades single answers.
+    """
+    order = order_of(item)
+    if order is None:
+        raise UserError(f"the {judge} judge compares pairs, but this suite asks for a grade of one answer")
+    return order
+
+
+def shown(order: Order, answer: Side, other: Side) -> tuple[Side, Side]:
+    """The two sides of a pair as they are shown, the first one first."""
+    return (answer, other) if order == "answer first" else (other, answer)
+
+
+def prompts_identity(prompts: DataFile | None) -> dict[str, str]:
+    """A judge's own prompt file as identity: by its content, wherever it lies; nothing without one."""
+    return {} if prompts is None else {"prompts": named.digest(prompts, "prompts")}
 
 
 def random_order(instruction: str) -> Order:

@@ -10,7 +10,7 @@ from harness.blocks.base import identity, runtime
 from harness.blocks.kinds import Answer, Ask, Context, EvalItem, Judge, Reply, Request, Sampling, Verdict
 from harness.errors import UserError
 from harness.judges import _alpaca_eval
-from harness.judges._tasks import opponent, order_of, repeat_of
+from harness.judges._tasks import opponent, order_asked, repeat_of, shown
 from harness.judges.verdicts import preference
 from harness.records import datafile
 from harness.records.hashing import seed_of
@@ -61,13 +61,9 @@ class Annotator(Judge):
         Raises:
             UserError: the item is no pair: the suite grades single answers.
         """
-        order = order_of(item)
-        if order is None:
-            raise UserError("the annotator judge compares pairs, but this suite asks for a grade of one answer")
+        order = order_asked(item, self.name)
         how = _alpaca_eval.annotator(self.config)
-        first, second = opponent(item)[turn], answer.outputs[turn]
-        if order == "answer first":
-            first, second = second, first
+        first, second = shown(order, answer.outputs[turn], opponent(item)[turn])
         asked = _alpaca_eval.messages(self._template(how), item.turns[turn], first, second)
         sampling = Sampling(
             max_tokens=self.max_tokens or how.max_tokens, temperature=self.temperature, top_logprobs=how.top_logprobs

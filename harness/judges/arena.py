@@ -9,7 +9,7 @@ from harness.blocks.base import identity, runtime
 from harness.blocks.kinds import Answer, Ask, Context, EvalItem, Judge, Reply, Request, Sampling, Verdict
 from harness.blocks.prompts import fill
 from harness.errors import UserError
-from harness.judges._tasks import opponent, order_of, repeat_of
+from harness.judges._tasks import opponent, order_asked, prompts_identity, repeat_of, shown
 from harness.judges.verdicts import preference, scale, stated
 from harness.records import datafile, named
 from harness.records.example import Message
@@ -44,10 +44,7 @@ class Arena(Judge):
 
     def identity_options(self) -> dict[str, Any]:
         """The prompt file counts by its content, wherever it lies."""
-        options = super().identity_options()
-        if self.prompts is not None:
-            options["prompts"] = named.digest(self.prompts, "prompts")
-        return options
+        return super().identity_options() | prompts_identity(self.prompts)
 
     def judge(
         self, item: EvalItem, answer: Answer, turn: int, context: Context
@@ -57,12 +54,8 @@ class Arena(Judge):
         Raises:
             UserError: the item is no pair: the suite grades single answers.
         """
-        order = order_of(item)
-        if order is None:
-            raise UserError("the arena judge compares pairs, but this suite asks for a grade of one answer")
-        first, second = opponent(item)[turn], answer.outputs[turn]
-        if order == "answer first":
-            first, second = second, first
+        order = order_asked(item, self.name)
+        first, second = shown(order, answer.outputs[turn], opponent(item)[turn])
         messages = self._prompt(item.turns[turn], first, second, context)
         sampling = Sampling(max_tokens=self.max_tokens, temperature=self.temperature)
         said, tokens, found = "", 0, None

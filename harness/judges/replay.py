@@ -11,7 +11,7 @@ from harness.blocks.base import identity, runtime
 from harness.blocks.kinds import Answer, Context, EvalItem, Judge, Reply, Request, Verdict
 from harness.errors import UserError
 from harness.judges import _games
-from harness.judges._tasks import Order, opponent, order_of, random_order, source_id
+from harness.judges._tasks import Order, opponent, order_of, random_order, shown, source_id
 from harness.judges.verdicts import choice, preference, rating
 from harness.records import datafile
 from harness.records.values import FilePath
@@ -114,17 +114,16 @@ def _score(rows: Sequence[Row], item: EvalItem, answer: Answer, turn: int) -> Ve
     if not same:
         return _missing("the recorded verdict is about another answer", str(rows[-1].get("judgment", "")))
     raw = str(same[-1].get("judgment", ""))
-    score = rating(raw)
+    score = rating(raw, bare=True)
     return Verdict(score=score, raw=raw, parsed=score is not None)
 
 
 def _winner(rows: Sequence[Row], item: EvalItem, answer: Answer, turn: int, order: Order) -> Verdict:
     """The verdict of the game in which these two answers were shown in this order."""
-    shown = (answer.outputs, opponent(item)) if order == "answer first" else (opponent(item), answer.outputs)
-    wanted = _pair_shown(item, *shown, turn)
+    wanted = _pair_shown(item, *shown(order, answer.outputs, opponent(item)), turn)
     for row in reversed(rows):
         for game in _GAMES:
-            if _plain(str(row.get(f"{game}_user_prompt", ""))).endswith(wanted):
+            if _games.squeezed(str(row.get(f"{game}_user_prompt", ""))).endswith(wanted):
                 raw = str(row.get(f"{game}_judgment", ""))
                 letter = choice(raw)
                 value = None if letter is None else preference({"A": 1.0, "B": 2.0, "C": 1.5}[letter], order)
@@ -139,11 +138,7 @@ def _pair_shown(item: EvalItem, first: Sequence[str], second: Sequence[str], tur
     for letter, outputs in (("A", first), ("B", second)):
         inside = outputs[0] if turn == 0 else _conversation(item, outputs, turn, letter)
         parts += [start.format(letter), inside, end.format(letter)]
-    return _plain("\n".join(parts))
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())
+    return _games.squeezed("\n".join(parts))
 
 
 def _judged(prompt: str, turn: int) -> str | None:

@@ -7,11 +7,10 @@ from typing import Any, ClassVar
 
 from harness.blocks.base import identity, runtime
 from harness.blocks.kinds import Answer, Ask, Context, EvalItem, Judge, Reply, Request, Sampling, Verdict
-from harness.judges import _wording
+from harness.judges import _fastchat, _wording
 from harness.judges._fastchat import with_prompts
-from harness.judges._tasks import opponent, order_of, repeat_of, scheme
+from harness.judges._tasks import opponent, order_asked, order_of, prompts_identity, repeat_of, scheme, shown
 from harness.judges.verdicts import choice, preference, rating
-from harness.records import named
 from harness.records.example import Message
 from harness.records.hashing import seed_of
 from harness.records.values import DataFile
@@ -26,11 +25,13 @@ class Rubric(Judge):
 
     The pack's entries are `judge_single` and `judge_pair` with their variants, `judge_rubric` for a suite's own
     rubric, and `judge_system`. A pack without `judge_single` may have `rate` instead (the pocket models' fixed form). A
-    grade is `[[n]]`, or what the entry's `parse` finds. A suite may bring FastChat's prompts itself (`mt_bench` does).
+    grade is `[[n]]`, or what the entry's `parse` finds; with FastChat's prompts `[n]` too. A suite may bring those
+    itself (`mt_bench` does).
     """
 
     name: ClassVar[str] = "rubric"
     label: ClassVar[str] = "model judge (rubric)"
+    version: ClassVar[int] = 2
     asks_model: ClassVar[bool] = True
 
     max_tokens: int = identity(
@@ -46,10 +47,7 @@ class Rubric(Judge):
 
     def identity_options(self) -> dict[str, Any]:
         """The prompt file counts by its content, wherever it lies."""
-        options = super().identity_options()
-        if self.prompts is not None:
-            options["prompts"] = named.digest(self.prompts, "prompts")
-        return options
+        return super().identity_options() | prompts_identity(self.prompts)
 
     def judge(self, item: EvalItem, answer: Answer, turn: int, context: Context) -> Asked:
         """One question to the judge model, and what it answered read as a verdict."""
@@ -61,14 +59,15 @@ class Rubric(Judge):
         messages, pattern = _wording.single(item, answer.outputs, turn, context.prompts)
         text, tokens = yield from self._ask(messages, item, turn)
         own = scheme(item)
-        score = rating(text, pattern) if own is None else rating(text, pattern, own.best)
+        if own is None:
+            score = rating(text, pattern, bare=_fastchat.offered(context.prompts))
+        else:
+            score = rating(text, pattern, own.best)
         return Verdict(score=score, raw=text, parsed=score is not None, tokens=tokens)
 
     def _pair(self, item: EvalItem, answer: Answer, turn: int, context: Context) -> Asked:
-        shown, order = [answer.outputs, opponent(item)], order_of(item)
-        if order is None:
-            raise ValueError(f"item {item.id} is no pair")
-        first, second = shown if order == "answer first" else reversed(shown)
+        order = order_asked(item, self.name)
+        first, second = shown(order, answer.outputs, opponent(item))
         messages = _wording.pair(item, first, second, turn, context.prompts)
         text, tokens = yield from self._ask(messages, item, turn)
         letter = choice(text)

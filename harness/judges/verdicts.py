@@ -17,18 +17,19 @@ _WINNERS = {
 _STEPS = {verdict: winner for winner, verdicts in _WINNERS.items() for verdict in verdicts}
 
 
-def rating(text: str, pattern: str | None = None, best: float = 10) -> float | None:
-    """The grade in `[[n]]`, or in `[n]` where there is none; None without one or outside 1..`best`.
+def rating(text: str, pattern: str | None = None, best: float = 10, *, bare: bool = False) -> float | None:
+    """The grade in `[[n]]`; None without one or outside 1..`best`. With `bare`, `[n]` counts where there is no `[[n]]`.
 
-    These are FastChat's forms (arXiv 2306.05685, `llm_judge/common.py`), but where it takes the first grade of several,
-    grades that differ are none here: a judge that quotes `[[10]]` from an answer has not given it. With `pattern`, the
-    grade is that regular expression's first group instead.
+    Both are FastChat's forms (arXiv 2306.05685, `llm_judge/common.py`); the bare one is for its prompts alone, as in
+    answers to other wordings `[1]` may be a footnote. Where FastChat takes the first grade of several, grades that
+    differ are none here: a judge that quotes `[[10]]` from an answer has not given it. With `pattern`, the grade is
+    that regular expression's first group instead.
     """
     if pattern:
         match = re.search(pattern, text.strip())
         found = {match[1]} if match else set()
     else:
-        found = set(_RATING.findall(text)) or set(_RATING_BACKUP.findall(text))
+        found = set(_RATING.findall(text)) or (set(_RATING_BACKUP.findall(text)) if bare else set())
     values = {float(grade) for grade in found}
     value = values.pop() if len(values) == 1 else None
     return value if value is not None and 1 <= value <= best else None

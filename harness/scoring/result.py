@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+from harness.records.jsonable import plain
 
 Origin = Literal["items", "suite"]
 HIGHER, LOWER, CANNOT_TELL = "higher", "lower", "cannot tell"
@@ -81,10 +83,7 @@ class SourceResult:
         Raises:
             KeyError: there is none.
         """
-        for figure in self.figures:
-            if figure.name == name:
-                return figure
-        raise KeyError(name)
+        return _by_name(self.figures, name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,20 +121,19 @@ class Scoring:
         Raises:
             KeyError: there is none.
         """
-        for source in self.sources:
-            if source.name == name:
-                return source
-        raise KeyError(name)
+        return _by_name(self.sources, name)
 
     def to_json(self) -> dict[str, Any]:
         """The whole tree as JSON values; numbers that do not exist are null."""
-        document: dict[str, Any] = _plain(asdict(self))
+        document: dict[str, Any] = plain(asdict(self))
         return document
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and value != value else value
+_Named = TypeVar("_Named", Figure, SourceResult)
+
+
+def _by_name(things: Iterable[_Named], name: str) -> _Named:
+    for thing in things:
+        if thing.name == name:
+            return thing
+    raise KeyError(name)

@@ -60,10 +60,7 @@ def read(path: Path, problems: list[Problem]) -> list[Line]:
 def _lines(text: str, path: Path, problems: list[Problem]) -> list[Line]:
     found: list[Line] = []
     broken: list[Problem] = []
-    # Not splitlines(): U+2028 and its like are line breaks to Python, but may stand inside a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in datafile.numbered_lines(text):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:

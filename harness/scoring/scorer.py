@@ -6,21 +6,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.blocks.kinds import Answer, EvalItem, Grade, Metric
+from harness.blocks.kinds import Answer, EvalItem, Metric
 from harness.config.model import Model, SuiteRef
 from harness.errors import CannotTell, UserError
 from harness.judges.replay import Replay
 from harness.scoring.align import Items
-from harness.scoring.figures import FLAG, differences, figures, suite_figures
-from harness.scoring.judging import Graded, Judging, grade, judging, other_references, recorded_judges
-from harness.scoring.result import Difference, Scoring, SourceResult, SuiteFacts
-from harness.scoring.sensitivity import length_sensitivity
+from harness.scoring.figures import differences
+from harness.scoring.judging import Graded, Judging, grade, judging, recorded_judges
+from harness.scoring.report import source_result, suite_facts, versions
+from harness.scoring.result import Difference, Scoring
 from harness.scoring.sources import Source, read_sources
 from harness.scoring.stored import Run
 from harness.store.home import Home
 
-PACKAGES: Mapping[str, tuple[str, ...]] = {"lm_eval": ("lm_eval",), "pairwise": ("alpaca_eval",)}
-"""Suite block to the packages that compute its figures: another version of one may compute others."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -64,40 +62,73 @@ def score(
     """
     _check(ref, outputs, verdicts, split)
     home = home or Home.find()
-    by = judging(ref, judge, verdicts[0] if verdicts else None)
-    judges = [by if len(verdicts) < 2 else judging(ref, judge, verdicts[i]) for i in range(len(outputs))]
+    asked = dict(zip(outputs, _judges(ref, judge, verdicts, len(outputs)), strict=True))
     items = Items(ref.block, split)
     sources = read_sources(outputs, items, ref.name, split, home)
-    metrics = ref.block.metrics()
-    graded: dict[str, dict[Run, Graded]] = {}
-    for source, mine in zip(sources, judges, strict=True):
-        own = _for_model(ref, source, mine)
-        graded[source.name] = {
+    judges = [asked[source.written] for source in sources]
+    desk = Desk(ref=ref, split=split, home=home, threads=threads, progress=progress)
+    graded = {source.name: desk.graded(source, by) for source, by in zip(sources, judges, strict=True)}
+    return Done(
+        scoring=_scoring(desk, sources, judges, graded, items.items),
+        graded=graded,
+        items=items.items,
+        answers={source.name: source.runs for source in sources},
+    )
+
+
+def _judges(ref: SuiteRef, judge: Model | None, verdicts: Sequence[str], outputs: int) -> list[Judging]:
+    """Who judges each source: one for all, or one file of recorded verdicts for each."""
+    first = judging(ref, judge, verdicts[0] if verdicts else None)
+    return [first if len(verdicts) < 2 else judging(ref, judge, verdicts[i]) for i in range(outputs)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """Where answers are graded: the suite, its split, and how."""
+
+    ref: SuiteRef
+    split: str
+    home: Home
+    threads: int
+    progress: Progress
+
+    def graded(self, source: Source, by: Judging) -> dict[Run, Graded]:
+        """The grades of a source, run by run.
+
+        Raises:
+            CannotTell: none could be had.
+        """
+        own = _for_model(self.ref, source, by)
+
+        def told(done: int, total: int) -> None:
+            self.progress(source.name, done, total)
+
+        found = {
             run: grade(
-                own,
-                split,
-                answers,
-                mine,
-                label=source.name,
-                home=home,
-                threads=threads,
-                progress=lambda done, total, name=source.name: progress(name, done, total),  # type: ignore[misc]
+                own, self.split, answers, by, label=source.name, home=self.home, threads=self.threads, progress=told
             )
             for run, answers in source.runs.items()
         }
-        _check_graded(source, graded[source.name], metrics[0].name)
-    compared, notes = _compared(sources, judges, graded, metrics)
-    scoring = Scoring(
-        suite=_facts(ref, split, by, len(items.items)),
-        versions=_versions(ref),
-        sources=tuple(
-            _result(s, graded[s.name], ref, mine, items.items) for s, mine in zip(sources, judges, strict=True)
-        ),
+        _check_graded(source, found, self.ref.block.metrics()[0].name)
+        return found
+
+
+def _scoring(
+    desk: Desk,
+    sources: Sequence[Source],
+    judges: Sequence[Judging],
+    graded: Mapping[str, Mapping[Run, Graded]],
+    items: Sequence[EvalItem],
+) -> Scoring:
+    ref = desk.ref
+    compared, notes = _compared(sources, judges, graded, ref.block.metrics())
+    return Scoring(
+        suite=suite_facts(ref, desk.split, judges[0], len(items)),
+        versions=versions(ref),
+        sources=tuple(source_result(s, graded[s.name], ref, by, items) for s, by in zip(sources, judges, strict=True)),
         differences=compared,
         notes=notes,
     )
-    answers = {source.name: source.runs for source in sources}
-    return Done(scoring=scoring, graded=graded, items=items.items, answers=answers)
 
 
 def _compared(
@@ -147,91 +178,3 @@ def _check_graded(source: Source, runs: Mapping[Run, Graded], headline: str) -> 
     reasons = Counter(g.missing or "no reason given" for g in grades)
     why = "; ".join(f"{count:,} {reason}" for reason, count in reasons.most_common(3))
     raise CannotTell(f"{source.where}: none of {len(grades):,} grades could be had ({why}), so there is no score")
-
-
-def _facts(ref: SuiteRef, split: str, by: Judging, items: int) -> SuiteFacts:
-    return SuiteFacts(
-        name=ref.name,
-        block=ref.block_name,
-        version=ref.block.version,
-        scorer=ref.block.scorer,
-        split=split,
-        items=items,
-        fingerprint=ref.block.fingerprint(split),
-        options=ref.block.identity_options(),
-        label=by.label,
-        stand_in=by.judge is not None and by.judge.stand_in,
-        real=ref.block_name != "pocket",
-        notes=tuple(ref.block.notes()),
-    )
-
-
-def _versions(ref: SuiteRef) -> dict[str, str]:
-    """Of loopbench and of the packages that compute the suite's figures."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for name in ("loopbench", *PACKAGES.get(ref.block_name, ())):
-        try:
-            found[name.replace("_", "-")] = version(name)
-        except PackageNotFoundError:
-            found[name.replace("_", "-")] = "not installed"
-    return found
-
-
-def _result(
-    source: Source, runs: Mapping[Run, Graded], ref: SuiteRef, by: Judging, items: Sequence[EvalItem]
-) -> SourceResult:
-    means = figures(runs, ref.block.metrics())
-    own, counts = suite_figures(runs, means)
-    if ref.block.needs_judge() and not any(figure.name.startswith("length:") for figure in own):
-        own = (*own, *length_sensitivity(runs, source.runs, ref.block.metrics()))
-    grades = [grade for graded in runs.values() for grade in graded.grades]
-    cost: Counter[str] = Counter()
-    for graded in runs.values():
-        cost.update({name: count for name, count in graded.cost.items() if name != "judged_tokens" or by.model})
-    return SourceResult(
-        name=source.name,
-        where=source.where,
-        form=source.form,
-        sha256=source.sha256,
-        runs=len(runs),
-        figures=(*means, *own),
-        counts=_hits(runs, ref.block.metrics()) | counts,
-        missing=_missing(grades),
-        flagged=_flags(grades),
-        judge=by.facts(),
-        cost=dict(cost),
-        notes=(*source.notes, *_about_references(source, by, items)),
-    )
-
-
-def _about_references(source: Source, by: Judging, items: Sequence[EvalItem]) -> tuple[str, ...]:
-    """Recorded verdicts against other texts than the suite's references: what became of them."""
-    if not isinstance(by.judge, Replay):
-        return ()
-    others = sum(other_references(by.judge, items, answers) for answers in source.runs.values())
-    if not others:
-        return ()
-    if by.judge.any_reference:
-        return (f"{others:,} recorded verdicts are against another text by the reference's model than the suite holds",)
-    how = f"{{judge: replay, options: {{path: {by.judge.path}, any_reference: true}}}}"
-    return (f"verdicts against another reference text count with --judge '{how}' instead of --verdicts",)
-
-
-def _hits(runs: Mapping[Run, Graded], metrics: Sequence[Metric]) -> dict[str, float]:
-    """How many items each metric of rights and wrongs counts as right, where there is one run."""
-    if len(runs) > 1:
-        return {}
-    (graded,) = runs.values()
-    return {m.name: float(sum(g.values.get(m.name) == 1 for g in graded.grades)) for m in metrics if m.binary}
-
-
-def _missing(grades: Sequence[Grade]) -> dict[str, int]:
-    return dict(Counter(grade.missing for grade in grades if grade.missing).most_common())
-
-
-def _flags(grades: Sequence[Grade]) -> dict[str, int]:
-    """Flagged questions by kind of flag; an answer may have several."""
-    found = {(name.strip(), g.item) for g in grades if FLAG in g.tags for name in g.tags[FLAG].split(",")}
-    return dict(Counter(name for name, _ in sorted(found)).most_common())

@@ -22,6 +22,8 @@ class Source:
 
     name: str
     where: str
+    written: str
+    """As it was asked for: one name may stand for several students."""
     form: str
     runs: Mapping[Run, tuple[Answer, ...]]
     sha256: str | None = None
@@ -50,9 +52,9 @@ def read_sources(written: Sequence[str], items: Items, suite: str, split: str, h
         if path.is_file():
             file = read_outputs(path, problems)
             if file is not None:
-                found.append(_of_file(file, items, problems))
+                found.append(_of_file(text, file, items, problems))
         elif "/" in text and not path.suffix and home.grid_file(text.partition("/")[0]).is_file():
-            found.append(_of_experiment(text, items, suite, split, home))
+            found += _of_experiment(text, items, suite, split, home)
         else:
             problems.append(Problem(_nowhere(text, path, home)))
     if problems:
@@ -63,12 +65,13 @@ def read_sources(written: Sequence[str], items: Items, suite: str, split: str, h
     return _named(found)
 
 
-def _of_file(file: OutputsFile, items: Items, problems: list[Problem]) -> Source:
+def _of_file(text: str, file: OutputsFile, items: Items, problems: list[Problem]) -> Source:
     aligned = items.aligned(file, problems)
     stem = file.path.name.removesuffix(".gz").rsplit(".", 1)[0]
     return Source(
         name=file.models[0] if len(file.models) == 1 else stem,
         where=str(file.path),
+        written=text,
         form=file.form,
         runs={(0, 0): aligned.answers},
         sha256=file_sha256(file.path),
@@ -77,15 +80,18 @@ def _of_file(file: OutputsFile, items: Items, problems: list[Problem]) -> Source
     )
 
 
-def _of_experiment(text: str, items: Items, suite: str, split: str, home: Home) -> Source:
-    stored = read_stored(home, text, suite, split, items.items)
-    return Source(
-        name=text,
-        where=text,
-        form=f"stored answers of iteration {stored.iteration}, graded as v{stored.version} then",
-        runs=stored.runs,
-        notes=stored.notes,
-    )
+def _of_experiment(text: str, items: Items, suite: str, split: str, home: Home) -> list[Source]:
+    return [
+        Source(
+            name=name,
+            where=name,
+            written=text,
+            form=f"stored answers of iteration {stored.iteration}, graded as v{stored.version} then",
+            runs=stored.runs,
+            notes=stored.notes,
+        )
+        for name, stored in read_stored(home, text, suite, split, items.items).items()
+    ]
 
 
 def _nowhere(text: str, path: Path, home: Home) -> str:

@@ -28,8 +28,10 @@ class Stored:
     notes: tuple[str, ...]
 
 
-def read_stored(home: Home, written: str, suite: str, split: str, items: Sequence[EvalItem]) -> Stored:
-    """The answers that `EXPERIMENT/RECIPE` names (`EXPERIMENT/untuned` for the untuned student).
+def read_stored(home: Home, written: str, suite: str, split: str, items: Sequence[EvalItem]) -> dict[str, Stored]:
+    """The answers that `EXPERIMENT/RECIPE` names (`EXPERIMENT/untuned` for the untuned student), by a name for each.
+
+    Of an experiment with several students each is one entry, `EXPERIMENT/RECIPE/STUDENT`, which names one alone too.
 
     Raises:
         CannotTell: the experiment was never run, or has no finished answers to this suite.
@@ -39,7 +41,22 @@ def read_stored(home: Home, written: str, suite: str, split: str, items: Sequenc
     grid = read_grid(home.path, experiment)
     if suite not in grid.suites:
         raise UserError(f"{experiment} has no suite {suite!r}; its suites: {', '.join(grid.suites)}")
-    turns = _turns(grid, recipe, experiment)
+    recipe, students = _students(grid, recipe)
+    several = len(grid.students) > 1
+    names = {student: f"{experiment}/{recipe}/{student}" if several else written for student in students}
+    return {name: _read(grid, (recipe, student), (suite, split), items, name) for student, name in names.items()}
+
+
+def _students(grid: Grid, written: str) -> tuple[str, tuple[str, ...]]:
+    """The recipe, and the students whose answers are meant: all, or the one that is named behind it."""
+    recipe, _, student = written.rpartition("/")
+    return (recipe, (student,)) if recipe and student in grid.students else (written, grid.students)
+
+
+def _read(grid: Grid, arm: tuple[str, str], where: tuple[str, str], items: Sequence[EvalItem], written: str) -> Stored:
+    """The answers of one arm, a recipe and a student, on a suite's split."""
+    suite, split = where
+    turns = _turns(grid, *arm)
     runs = {}
     for run, turn in turns.items():
         key = turn.answers.get(suite, {}).get(split)
@@ -48,7 +65,7 @@ def read_stored(home: Home, written: str, suite: str, split: str, items: Sequenc
             runs[run] = _aligned([_answer(row) for row in rows], items, written)
     if not runs:
         raise CannotTell(
-            f"{written} has no finished answers to {suite} ({split}): `loopbench run {experiment}` makes them"
+            f"{written} has no finished answers to {suite} ({split}): `loopbench run {grid.experiment}` makes them"
         )
     left = len(turns) - len(runs)
     iteration = max(turn.iteration for turn in turns.values())
@@ -60,13 +77,14 @@ def read_stored(home: Home, written: str, suite: str, split: str, items: Sequenc
     )
 
 
-def _turns(grid: Grid, recipe: str, experiment: str) -> dict[Run, Turn]:
-    student = grid.students[0]
+def _turns(grid: Grid, recipe: str, student: str) -> dict[Run, Turn]:
     if recipe == UNTUNED:
         return {(0, 0): grid.untuned[student]}
     cells = grid.cells_of(recipe, student)
     if not cells:
-        raise UserError(f"{experiment} has no recipe {recipe!r}; its recipes: {', '.join((*grid.recipes, UNTUNED))}")
+        known = ", ".join((*grid.recipes, UNTUNED))
+        who = f", its students: {', '.join(grid.students)}" if len(grid.students) > 1 else ""
+        raise UserError(f"{grid.experiment} has no recipe {recipe!r}; its recipes: {known}{who}")
     return {(cell.data_seed, cell.seed): cell.last for cell in cells}
 
 

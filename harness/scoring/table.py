@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING
 
+from harness.analysis.notes import note_table
 from harness.analysis.numbers import probability, things
 from harness.scoring.result import Difference, Figure, Scoring, SourceResult
 
@@ -26,12 +27,12 @@ def print_scoring(scoring: Scoring, file: IO[str]) -> None:
     for source in scoring.sources:
         console.print(f"\n{source.name}   {source.form}", markup=False, style="bold")
         console.print(_figures(source))
-        console.print(_notes(_source_notes(source)))
+        console.print(note_table(_source_notes(source)))
     if scoring.differences:
         console.print(f"\ndifference to {scoring.differences[0].baseline}", markup=False, style="bold")
         console.print(_differences(scoring.differences))
     console.print()
-    console.print(_notes(_ending(scoring)))
+    console.print(note_table(_ending(scoring)))
 
 
 def scoring_text(scoring: Scoring) -> str:
@@ -126,16 +127,4 @@ def _table(*titles: str) -> Table:
     for title in titles:
         right = title in ("value", "difference", "n", "missing", "p", "p Holm", "s.e.")
         table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=title != "answers")
-    return table
-
-
-def _notes(notes: Iterable[tuple[str, str]]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    table.add_column(no_wrap=True, min_width=7)
-    table.add_column(overflow="fold")
-    for name, text in notes:
-        table.add_row(Text(name, style="bold"), Text(text))
     return table

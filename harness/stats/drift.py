@@ -19,12 +19,13 @@ Values = Mapping[str, Sequence[float | None]]
 class Drift:
     """Newer minus older, mean over n sentinels, with its 99 % interval. `noise`: standard deviation of one verdict.
 
-    `p` is None where too few sentinels have verdicts in both readings: then nothing is known.
+    `value`, `low`, `high` and `p` are None where too few sentinels have verdicts in both readings (`n` says how many):
+    then nothing is known, which is not the same as no drift.
     """
 
-    value: float
-    low: float
-    high: float
+    value: float | None
+    low: float | None
+    high: float | None
     n: int
     p: float | None
     noise: float
@@ -50,15 +51,7 @@ def drift(older: Values, newer: Values) -> Drift:
     pairs = [(_present(older[name]), _present(newer[name])) for name in shared]
     found = [fmean(new) - fmean(old) for old, new in pairs]
     if len(found) < MIN_SENTINELS:
-        return Drift(
-            value=fmean(found) if found else 0.0,
-            low=float("-inf"),
-            high=float("inf"),
-            n=len(found),
-            p=None,
-            noise=noise**0.5,
-            missing=missing,
-        )
+        return Drift(value=None, low=None, high=None, n=len(found), p=None, noise=noise**0.5, missing=missing)
     count, mean = len(found), fmean(found)
     seen = sum((d - mean) ** 2 for d in found) / (count - 1) / count
     predicted = noise * sum(1 / len(old) + 1 / len(new) for old, new in pairs) / count**2

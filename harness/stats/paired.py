@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import CannotTell
@@ -36,6 +38,7 @@ def difference(
     clusters: Clusters = None,
     bounds: Bounds | None = None,
     confidence: float = CONFIDENCE,
+    null: float = 0.0,
 ) -> Difference:
     """Candidate minus baseline, paired by item and by run.
 
@@ -49,47 +52,73 @@ def difference(
         clusters: per item, the question that it belongs to.
         bounds: lowest and highest possible value of one grade.
         confidence: of the interval.
+        null: the difference that the p-value is about; the interval does not depend on it.
 
     Raises:
         CannotTell: an arm without a grade, or a single item; without bounds also: a missing grade, or no difference
             that differs from another.
         ValueError: arms of different shape.
     """
-    import numpy as np
-
     (a, judge_a), (b, judge_b) = over_repeats(as_runs(candidate)), over_repeats(as_runs(baseline))
-    if a.shape != b.shape:
-        raise ValueError(f"candidate has (runs, items) = {a.shape}, baseline {b.shape}: pairs need equal ones")
-    gaps = np.isnan(a) | np.isnan(b)
-    if np.isnan(a).all() or np.isnan(b).all():
-        raise CannotTell("one of the two has no grade at all, so there is no difference")
+    missing = _gaps(a, b)
     binary = is_binary(bounds, a, b)
-    cases = [a - b]
-    if gaps.any():
-        low, high = needed(bounds, int(gaps.sum()))
-        cases = [filled(a, low) - filled(b, high), filled(a, high) - filled(b, low)]
-    ends = [_result(joined(case, clusters), bounds, binary, 1 - confidence) for case in cases]
-    middle = a - b if not gaps.any() else present_mean(a) - present_mean(b)
+    cases = _cases(a, b, missing, bounds)
+    ends = [_end(joined(case, clusters), bounds, binary, 1 - confidence, null) for case in cases]
+    middle = present_mean(a) - present_mean(b) if missing else a - b
     value = float(middle.mean())
-    agree = ends[0][3] * ends[-1][3] > 0
+    judge = None if judge_a is None or judge_b is None else judge_a + judge_b
     return Difference(
         value=value,
-        low=min(ends[0][0], value),
-        high=max(ends[-1][1], value),
-        p=max(e[2] for e in ends) if agree or len(ends) == 1 else 1.0,
+        low=min(ends[0].low, value),
+        high=max(ends[-1].high, value),
+        p=_p(ends),
         n=a.shape[-1],
-        missing=int(gaps.sum()),
+        missing=missing,
         runs=a.shape[0],
-        random_runs=ends[0][4].random_runs,
+        random_runs=ends[0].spread.random_runs,
         confidence=confidence,
-        noise=spread(joined(middle, clusters)).noise(None if judge_a is None or judge_b is None else judge_a + judge_b),
+        noise=spread(joined(middle, clusters)).noise(judge),
     )
 
 
-def _result(
-    units: Floats, bounds: Bounds | None, binary: bool, alpha: float
-) -> tuple[float, float, float, float, Spread]:
-    """Low, high, p-value, mean and spread of one completed set of differences, shape (runs, units)."""
+def _gaps(a: Floats, b: Floats) -> int:
+    """How many grades are missing in either arm, whose values have the shape (runs, items)."""
+    import numpy as np
+
+    if a.shape != b.shape:
+        raise ValueError(f"candidate has (runs, items) = {a.shape}, baseline {b.shape}: pairs need equal ones")
+    if np.isnan(a).all() or np.isnan(b).all():
+        raise CannotTell("one of the two has no grade at all, so there is no difference")
+    return int((np.isnan(a) | np.isnan(b)).sum())
+
+
+def _cases(a: Floats, b: Floats, missing: int, bounds: Bounds | None) -> list[Floats]:
+    """The differences item by item; with missing grades the lowest and the highest that they could be."""
+    if not missing:
+        return [a - b]
+    low, high = needed(bounds, missing)
+    return [filled(a, low) - filled(b, high), filled(a, high) - filled(b, low)]
+
+
+@dataclass(frozen=True)
+class _End:
+    """Interval, p-value, distance from the null and spread of one completed set of differences."""
+
+    low: float
+    high: float
+    p: float
+    away: float
+    spread: Spread
+
+
+def _p(ends: Sequence[_End]) -> float:
+    """The larger p-value of the two ends; 1 where they disagree about the sign."""
+    agree = len(ends) == 1 or ends[0].away * ends[-1].away > 0
+    return max(end.p for end in ends) if agree else 1.0
+
+
+def _end(units: Floats, bounds: Bounds | None, binary: bool, alpha: float, null: float) -> _End:
+    """One completed set of differences, shape (runs, units)."""
     if units.shape[-1] == 1:
         raise CannotTell("a single item, or a single cluster of items, says nothing about others")
     of = spread(units)
@@ -98,7 +127,8 @@ def _result(
     floor = small_sample(units, of, width, binary)
     half = float(half_width(of, alpha, floor))
     mean = float(of.mean)
-    return mean - half, mean + half, float(p_value(of, floor)), mean, of
+    p = float(p_value(replace(of, mean=of.mean - null), floor))
+    return _End(mean - half, mean + half, p, mean - null, of)
 
 
 def small_sample(units: Floats, of: Spread, width: float, binary: bool) -> Floats:

@@ -7,6 +7,7 @@ compares the rates that follow with those of simulated items.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from harness.stats.estimate import Noise
@@ -23,15 +24,24 @@ TRIALS = 4000
 
 def experiments(noise: Noise, *, trials: int = TRIALS, seed: int = 0) -> Spread:
     """Repetitions of an experiment whose true difference is 0; every array has shape (trials,)."""
+    mean, units, between, rest = _drawn(noise.n, noise.runs, trials, seed)
+    return Spread(
+        mean=noise.total**0.5 * mean,
+        units=(noise.persistent + noise.residual) * units,
+        between=(noise.seed + noise.residual) * between,
+        rest=noise.residual * rest,
+        n=noise.n,
+        runs=noise.runs,
+    )
+
+
+@lru_cache(maxsize=256)
+def _drawn(n: int, runs: int, trials: int, seed: int) -> tuple[Floats, Floats, Floats, Floats]:
+    """Means and variances of unit size: all comparisons of one design share them."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
-
-    def drawn(variance: float, freedom: int) -> Floats:
-        return variance * rng.chisquare(max(freedom, 1), trials) / max(freedom, 1)
-
-    mean = noise.total**0.5 * rng.standard_normal(trials)
-    units = drawn(noise.persistent + noise.residual, noise.n - 1)
-    between = drawn(noise.seed + noise.residual, noise.runs - 1)
-    rest = drawn(noise.residual, (noise.runs - 1) * (noise.n - 1))
-    return Spread(mean, units, between, rest, noise.n, noise.runs)
+    freedoms = [max(freedom, 1) for freedom in (n - 1, runs - 1, (runs - 1) * (n - 1))]
+    mean = rng.standard_normal(trials)
+    units, between, rest = (rng.chisquare(freedom, trials) / freedom for freedom in freedoms)
+    return mean, units, between, rest

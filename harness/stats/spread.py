@@ -17,6 +17,7 @@ the coverage. Arrays may have leading axes: many experiments at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from harness.stats.estimate import MIN_RUNS, Noise
@@ -63,15 +64,18 @@ class Spread:
         gap = np.where(high > low, high - low, 1.0)
         return np.where(high > low, np.clip((self.between - low) / gap, 0.0, 1.0), 1.0)
 
+    def parts(self, units: Floats) -> tuple[Floats, Floats]:
+        """The variance of the mean that items add, and that seeds add; `units` stands for the spread's own."""
+        import numpy as np
+
+        weight = self.counted()
+        return np.maximum(0.0, units - weight * self.rest), weight * self.between
+
     def half_square(self, units: Floats, of_items: Floats, of_runs: Floats) -> Floats:
         """The square of the half width; `units` stands for the spread's own, the quantiles for those of t."""
         import numpy as np
 
-        weight = self.counted()
-        items, seeds = np.maximum(0.0, units - weight * self.rest), weight * self.between
-        whole = items + seeds
-        root = np.divide(of_items * items + of_runs * seeds, np.sqrt(whole), out=np.zeros_like(whole), where=whole > 0)
-        return np.asarray(root**2)
+        return np.asarray(_half(*self.parts(units), of_items, of_runs) ** 2)
 
     def noise(self, judge: float | None = None) -> Noise:
         """The components of a single experiment (arrays of shape ()), each at least 0."""
@@ -86,6 +90,15 @@ class Spread:
             n=self.n,
             runs=self.runs,
         )
+
+
+def _half(items: Floats, seeds: Floats, of_items: Floats, of_runs: Floats) -> Floats:
+    """Half the interval from the two parts of the variance, each with its own t quantile."""
+    import numpy as np
+
+    whole = items + seeds
+    reach = of_items * items + of_runs * seeds
+    return np.divide(reach, np.sqrt(whole), out=np.zeros_like(whole), where=whole > 0)
 
 
 def spread(values: Floats) -> Spread:
@@ -110,6 +123,7 @@ def _real(variance: Floats, values: Floats) -> Floats:
     return np.where(variance > (1e-12 * np.abs(values).max(axis=(-2, -1))) ** 2, variance, 0.0)
 
 
+@lru_cache(maxsize=1024)
 def usual_ratio(share: float, freedom: int) -> float:
     """The quantile of chi² over its degrees of freedom: below it lies that share of variance estimates (truth: 1)."""
     from scipy.special import chdtri
@@ -122,7 +136,17 @@ def quantile(alpha: Floats | float, freedom: float) -> Floats:
     import numpy as np
     from scipy.special import stdtrit
 
+    if isinstance(alpha, float):
+        return np.asarray(_quantile(alpha, freedom))
     return np.asarray(stdtrit(freedom, 1 - np.asarray(alpha) / 2), dtype=np.float64)
+
+
+@lru_cache(maxsize=1024)
+def _quantile(alpha: float, freedom: float) -> float:
+    """`quantile` of one level: comparisons of one design ask for the same few thousands of times."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 1 - alpha / 2))
 
 
 def half_width(of: Spread, alpha: Floats | float, floor: Floats | float = 0.0) -> Floats:
@@ -137,10 +161,11 @@ def p_value(of: Spread, floor: Floats | float = 0.0) -> Floats:
     """The alpha at which the interval around the mean touches 0, found by bisection; 1 where the mean is 0."""
     import numpy as np
 
-    distance = np.abs(of.mean)
+    distance, (items, seeds) = np.abs(of.mean), of.parts(of.units + floor)
     low, high = np.full_like(distance, -12.0), np.zeros_like(distance)
     for _ in range(40):
         middle = (low + high) / 2
-        wide = half_width(of, 10.0**middle, floor) >= distance
+        alpha = 10.0 ** np.asarray(middle)
+        wide = _half(items, seeds, quantile(alpha, of.n - 1), quantile(alpha, max(of.runs - 1, 1))) >= distance
         low, high = np.where(wide, middle, low), np.where(wide, high, middle)
     return np.where(distance == 0, 1.0, 10.0**high)

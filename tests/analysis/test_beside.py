@@ -138,3 +138,35 @@ def test_arms_that_miss_the_budget_are_named(tmp_path: Path, tokens: int, said: 
 
     assert "equal for all: 2,000,000 train_tokens per cell, all its trainings together" in text
     assert ("good trained 1,500,000 tokens per cell, the budget is 2,000,000" in text) == said
+
+
+def test_a_suites_own_figures_are_compared_by_ends_that_hold_whatever_the_arms_share(tmp_path: Path) -> None:
+    found = compared(tmp_path, report=REPORT, wobble=2.0)
+    good, plain = arm(found, "good").aggregates["win_rate"], arm(found, "plain").aggregates["win_rate"]
+    assert plain.against is None
+    assert good.against is not None
+    assert (good.against.value, good.against.differs) == (0.0, False)
+    widths = [(one.high or 0) - (one.low or 0) for one in (good, plain)]
+    assert good.against.high - good.against.low == pytest.approx(sum(widths))
+    text = " ".join(comparison_text(found).split())
+    assert "are not paired with plain: they are no means of items, so there is no difference item by item" in text
+    raw = json.loads(json.dumps(found.to_json()))["suites"][0]["arms"]
+    assert {one["aggregates"]["win_rate"]["against"] is None for one in raw} == {True, False}
+
+
+def test_ends_put_together_cover_the_difference_of_figures_that_share_nothing_or_all() -> None:
+    import numpy as np
+
+    from harness.analysis.aggregates import Aggregate, beside_baseline
+
+    rng, missed = np.random.default_rng(0), {-1.0: 0, 0.0: 0, 0.9: 0}
+    for shared in missed:
+        for a, b in rng.multivariate_normal([3.0, 1.0], [[1, shared], [shared, 1]], 2000):
+            one, base = (
+                Aggregate(value=v, low=v - 1.96, high=v + 1.96, n=10, missing=0, runs=3) for v in (float(a), float(b))
+            )
+            against = beside_baseline({"x": one}, {"x": base})["x"].against
+            assert against is not None
+            missed[shared] += not against.low <= 2.0 <= against.high
+    assert all(count <= 0.06 * 2000 for count in missed.values())
+    assert missed[0.9] < missed[0.0] < missed[-1.0]

@@ -245,6 +245,8 @@ def test_real_answers_are_hardly_ever_flagged(real_data: Path, model: str, most:
     asked = Pairwise(path=str(folder / "reference_outputs/gpt4_1106_preview.json.gz")).items("test")
     found = flag(asked, said(asked, [(given[item.turns[0]],) for item in asked]))
     assert sum(map(bool, found)) <= most
+    if model == "gpt4_gamed":
+        assert sum(map(bool, found)) == 22  # as docs/pairwise.md says
     assert {name for names in found for name in names} <= {CONSTANT}
 
 

@@ -87,10 +87,10 @@ def reference_run(suite: LMEval, task: Any, says: Any, fewshot: int, **options: 
 
 
 def own_task(suite: LMEval) -> Any:
-    from harness.evaluate import _lm_task
+    from harness.evaluate import _lm_build
 
     (leaf,) = suite._tree().leaves()
-    return _lm_task.build(suite._source(leaf, "test"))
+    return _lm_build.build(suite._source(leaf, "test"))
 
 
 @pytest.mark.filterwarnings("ignore")

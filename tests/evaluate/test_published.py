@@ -75,6 +75,18 @@ def test_alpaca_eval_2(real_data: Path, model: str) -> None:
     assert summary["length_controlled_winrate"] == pytest.approx(length_controlled, abs=0.2)
 
 
+@pytest.mark.parametrize("model", ALPACA_EVAL_2)
+def test_without_its_regulariser_length_control_departs_as_the_page_says(real_data: Path, model: str) -> None:
+    folder = real_data / "alpaca_eval"
+    difficulties = str(folder / "instruction_difficulty.csv")
+    summary, _ = replayed(folder, "gpt4_1106_preview", model, "annotations", difficulty_path=difficulties)
+    away = abs(summary["length_controlled_winrate"] - ALPACA_EVAL_2[model][2])
+    if model == "gpt4_gamed":
+        assert away == pytest.approx(13.7, abs=0.05)
+    else:
+        assert away <= 1.9
+
+
 def test_alpaca_eval_1(real_data: Path) -> None:
     # The published verdicts were given against another sample of text_davinci_003 for all but 20 instructions.
     folder, annotations = real_data / "alpaca_eval", "annotations_v1_alpaca_eval_gpt4"

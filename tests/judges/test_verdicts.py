@@ -26,7 +26,12 @@ from harness.judges.verdicts import choice, rating
     ],
 )
 def test_rating(text: str, expected: float | None) -> None:
-    assert rating(text) == expected
+    assert rating(text, bare=True) == expected
+
+
+def test_one_bracket_is_a_grade_in_fastchats_form_only() -> None:
+    assert rating("Rating: [5]") is None
+    assert rating("As [1] says, Rating: [[5]]") == 5.0
 
 
 def test_a_scale_of_ones_own() -> None:

@@ -153,11 +153,12 @@ def test_no_answer_at_all_is_no_measurement(pairs: SuiteRef, write: Write) -> No
 
 
 def test_ids_that_could_be_either_are_read_as_own_ids_and_said(write: Write) -> None:
-    from harness.blocks.kinds import EvalItem, Suite
+    from harness.blocks.kinds import EvalItem
+    from harness.evaluate.pocket import Pocket
     from harness.judges._tasks import source_data
     from harness.scoring.forms import read_outputs
 
-    class Numbered(Suite):
+    class Numbered(Pocket):
         name = "numbered"
 
         def items(self, split: str) -> list[EvalItem]:

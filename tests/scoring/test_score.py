@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -342,9 +343,18 @@ recipes:
 
 
 @pytest.fixture
-def night(tmp_path: Path) -> tuple[SuiteRef, Home]:
+def night(make_night: Callable[[str], tuple[SuiteRef, Home]]) -> tuple[SuiteRef, Home]:
+    return make_night(EXPERIMENT)
+
+
+@pytest.fixture
+def make_night(tmp_path: Path) -> Callable[[str], tuple[SuiteRef, Home]]:
+    return lambda text: _stored(tmp_path, text)
+
+
+def _stored(tmp_path: Path, text: str) -> tuple[SuiteRef, Home]:
     """An experiment whose recipe `good` answered 12 of 16 questions rightly, and `poor` none."""
-    (tmp_path / "night.yaml").write_text(EXPERIMENT)
+    (tmp_path / "night.yaml").write_text(text)
     plan = api.plan(str(tmp_path / "night.yaml"))
     home = Home(tmp_path / "home").prepare()
     store = Store(home)
@@ -373,6 +383,21 @@ def test_stored_answers_are_scored_again_with_their_runs(night: tuple[SuiteRef, 
     assert (better.name, better.value, better.runs) == ("night/good", 0.75, 3)
     assert untuned.value == 0
     assert "graded as v1 then" in good.form
+
+
+def test_each_student_is_scored_or_the_one_that_is_named(make_night: Callable[[str], tuple[SuiteRef, Home]]) -> None:
+    two = EXPERIMENT.replace(
+        "models: {student: pocket/base,", "students: [small, other]\nmodels: {small: pocket/base, other: pocket/chat,"
+    )
+    suite, home = make_night(two)
+    found = score(suite, ["night/good", "night/untuned/other"], home=home).scoring
+    assert [source.name for source in found.sources] == ["night/good/small", "night/good/other", "night/untuned/other"]
+    assert [source.runs for source in found.sources] == [3, 3, 1]
+    assert found.source("night/good/other").figure("accuracy").value == 0.75
+    with pytest.raises(
+        UserError, match="has no recipe 'good/third'; its recipes: good, poor, untuned, its students: small"
+    ):
+        score(suite, ["night/good/third"], home=home)
 
 
 def test_a_file_can_stand_beside_stored_answers(night: tuple[SuiteRef, Home], write: Write) -> None:

@@ -66,6 +66,12 @@ def test_missing_verdicts_are_counted_and_too_few_say_nothing() -> None:
     assert drift({}, {}).p is None
 
 
+def test_without_a_shared_sentinel_nothing_is_known_and_no_number_pretends_otherwise() -> None:
+    found = drift({"a": [7.0]}, {"b": [7.0]})
+    assert (found.value, found.low, found.high, found.p, found.n, found.missing) == (None, None, None, None, 0, 2)
+    assert not found.found()
+
+
 def test_more_tests_need_stronger_evidence() -> None:
     found = Drift(value=1, low=0.1, high=2, n=16, p=0.004, noise=1, missing=0)
     assert found.found()
