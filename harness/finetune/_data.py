@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from harness.errors import StageFailed
 from harness.finetune._mask import mask_problem
-from harness.records.example import Example, LossOn
+from harness.records.cut import CUT_ANSWER, CUT_REJECTED, is_cut
+from harness.records.example import Example, LossOn, Message
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +22,7 @@ NO_ANSWER = "no answer"
 NO_ROOM = "no answer token within max_length"
 NO_REJECTED = "no rejected answer"
 NO_WEIGHT = "weight 0"
+CUT_BEFORE = "cut before, without an end token"
 SHOWN = 8
 
 
@@ -69,7 +71,7 @@ class Encoded(Generic[T]):
 
 
 def encode_rows(examples: Iterable[Example], chat: ChatFormat, max_length: int, loss_on: LossOn | None) -> Encoded[Row]:
-    """Rows for SFT. `loss_on` overrides the rows' own.
+    """Rows for SFT. `loss_on` overrides the rows' own. An answer that a length cap cut trains without its end token.
 
     Raises:
         StageFailed: nothing is left to train on, or the template's mask trains words of another role.
@@ -86,13 +88,20 @@ def encode_rows(examples: Iterable[Example], chat: ChatFormat, max_length: int, 
         if problem is not None:
             bad.setdefault(problem, []).append(example.id)
             continue
+        if is_cut(example) and on == "assistant":
+            mask = _without_end(ids, mask, chat)
+            encoded.counts[CUT_BEFORE] += 1
         _add(encoded, example, ids, mask, max_length)
     _refuse_masks(bad, chat)
     return _not_empty(encoded)
 
 
-def encode_pairs(examples: Iterable[Example], chat: ChatFormat, max_length: int) -> Encoded[Pair]:
+def encode_pairs(
+    examples: Iterable[Example], chat: ChatFormat, max_length: int, max_answer: int | None = None
+) -> Encoded[Pair]:
     """Pairs for preference training: the prompt up to the assistant's turn, and both turns with their end tokens.
+
+    A side that was cut by a length cap, when it was written or here by `max_answer`, has no end token.
 
     Raises:
         StageFailed: nothing is left, or a row has a weight.
@@ -106,7 +115,7 @@ def encode_pairs(examples: Iterable[Example], chat: ChatFormat, max_length: int)
         if example.answer is None or example.rejected is None:
             encoded.dropped[NO_ANSWER if example.answer is None else NO_REJECTED] += 1
             continue
-        _add_pair(encoded, example, example.rejected, chat, max_length)
+        _add_pair(encoded, example, example.rejected, chat, max_length, max_answer)
     return _not_empty(encoded)
 
 
@@ -136,25 +145,47 @@ def _add(encoded: Encoded[Row], example: Example, ids: Sequence[int], mask: Sequ
     encoded.rows.append(Row(example.id, kept[:end], train[:end], example.weight))
 
 
-def _add_pair(encoded: Encoded[Pair], example: Example, rejected: str, chat: ChatFormat, max_length: int) -> None:
+def _add_pair(
+    encoded: Encoded[Pair], example: Example, rejected: str, chat: ChatFormat, max_length: int, max_answer: int | None
+) -> None:
     import numpy as np
 
-    sides = []
-    for answer in (example.answer, rejected):
-        messages = (*example.prompt, {"role": "assistant", "content": answer or ""})
-        ids, mask = chat.mask(messages)  # type: ignore[arg-type]
-        last = max((at for at, flag in enumerate(mask) if flag), default=-1)
-        sides.append(ids[: last + 1])
+    cut = (is_cut(example, CUT_ANSWER), is_cut(example, CUT_REJECTED))
+    sides = [
+        _side(example, answer or "", chat, open_end)
+        for answer, open_end in zip((example.answer, rejected), cut, strict=True)
+    ]
     asked = chat.render(example.prompt, add_generation_prompt=True)
     start = min(_common(asked, side) for side in sides)
+    max_length = min(max_length, start + max_answer) if max_answer is not None else max_length
     if start >= max_length or any(len(side) <= start for side in sides):
         encoded.dropped[NO_ROOM if start >= max_length else NO_ANSWER] += 1
         return
     encoded.counts["truncated"] += any(len(side) > max_length for side in sides)
+    encoded.counts[CUT_BEFORE] += any(cut)
     encoded.counts["identical pairs"] += sides[0] == sides[1]
     encoded.counts["answer joins the prompt's last token"] += start < len(asked)
     parts = (asked[:start], *(side[start:max_length] for side in sides))
     encoded.rows.append(Pair(example.id, *(np.asarray(part, dtype=np.int32) for part in parts)))
+
+
+def _without_end(ids: Sequence[int], mask: Sequence[int], chat: ChatFormat) -> tuple[int, ...]:
+    """The mask without the end token of the last trained turn."""
+    kept = list(mask)
+    last = max((at for at, flag in enumerate(kept) if flag), default=-1)
+    while last >= 0 and kept[last] and ids[last] in chat.stop_ids:
+        kept[last] = 0
+        last -= 1
+    return tuple(kept)
+
+
+def _side(example: Example, answer: str, chat: ChatFormat, cut: bool) -> tuple[int, ...]:
+    """Ids up to the end of the answer's turn; one that was cut ends with its last own token."""
+    ids, mask = chat.mask((*example.prompt, Message(role="assistant", content=answer)))
+    end = max((at for at, flag in enumerate(mask) if flag), default=-1) + 1
+    while cut and end and ids[end - 1] in chat.stop_ids:
+        end -= 1
+    return ids[:end]
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:

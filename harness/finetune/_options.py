@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
@@ -71,6 +71,19 @@ class Tuning(Trainer):
     bf16: bool | None = identity(
         None, description="Compute in bfloat16 (autocast). By default on a CUDA device that has it, never on a CPU."
     )
+    checkpoints: Count = identity(
+        1,
+        description="Models kept at equal distances of the training, its end included; as many as epochs: one each.",
+    )
+    choose: str | None = identity(
+        None,
+        description="SUITE or SUITE/METRIC: go on with the kept model that does best on the suite's dev split; ties go "
+        "to the earlier one. By default the last.",
+        source="2403.01081 §3.3",
+    )
+    choose_within: float = identity(
+        0.0, ge=0, allow_inf_nan=False, description="Take the earliest kept model that comes this close to the best."
+    )
     trl: dict[str, JsonValue] = identity(
         default_factory=dict, description="Further options of TRL's configuration, under TRL's names."
     )
@@ -94,6 +107,18 @@ class Tuning(Trainer):
         if self.max_steps is not None and self.train_tokens is not None:
             raise ValueError("max_steps and train_tokens both say where training ends: set one")
         return self
+
+    @model_validator(mode="after")
+    def _something_to_choose(self) -> Self:
+        if self.choose is not None and self.checkpoints == 1:
+            raise ValueError("choose needs models to choose from: set checkpoints, such as the number of epochs")
+        return self
+
+    def identity_options(self) -> dict[str, Any]:
+        """The choice is a stage of its own, after the training. One that keeps its end only is as it always was."""
+        options = super().identity_options()
+        left_out = {"choose", "choose_within"} | ({"checkpoints"} if self.checkpoints == 1 else set())
+        return {name: value for name, value in options.items() if name not in left_out}
 
     @field_validator("trl")
     @classmethod

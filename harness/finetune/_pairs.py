@@ -46,6 +46,13 @@ class PairCollator:
         return batch
 
 
+def on_device(trainer: Any, items: Sequence[Item]) -> dict[str, Any]:
+    """One batch of items as the trainer's model takes it."""
+    inputs = trainer.data_collator(items)
+    inputs.pop("rows")
+    return {name: value.to(trainer.args.device) for name, value in inputs.items()}
+
+
 def add_reference(trainer: Any, items: Sequence[Item], batch_size: int) -> None:
     """Puts the reference's summed log-probabilities into the items, and lets go of a reference model.
 
@@ -59,9 +66,7 @@ def add_reference(trainer: Any, items: Sequence[Item], batch_size: int) -> None:
     order = sorted(items, key=_length, reverse=True)
     for at in range(0, len(order), batch_size):
         part = order[at : at + batch_size]
-        inputs = trainer.data_collator(part)
-        inputs.pop("rows")
-        inputs = {name: value.to(trainer.args.device) for name, value in inputs.items()}
+        inputs = on_device(trainer, part)
         with torch.no_grad():
             chosen, rejected = trainer.compute_ref_log_probs(model, inputs)
         for item, better, worse in zip(part, chosen.tolist(), rejected.tolist(), strict=True):

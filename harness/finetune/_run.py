@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.blocks.kinds import TrainContext, TrainReport
 from harness.errors import StageFailed, UserError
-from harness.finetune import _checkpoint
+from harness.finetune import _checkpoint, _points
 from harness.finetune._batches import Order
 from harness.finetune._data import Encoded, T
 from harness.finetune._guards import Watch
-from harness.finetune._models import save_model
+from harness.finetune._models import load_model, save_model
 from harness.finetune._quiet import surroundings
 from harness.finetune._setup import Built, Opened, check_vocabulary, open_start, precision, settings
 from harness.records.hashing import sha256
@@ -79,11 +79,17 @@ def tune(
                 raise UserError(f"{block.name} refuses an option: {error}") from error
             watch = _watch(opened, encoded, built)
         with clock("train"):
-            resumed = _train(built, watch)
+            resumed = _train(opened, built, watch)
+        with clock("measure"):
+            found = built.measure()
         with clock("save"):
             tuned = built.trainer.accelerator.unwrap_model(built.trainer.model)
+            tuned = load_model(context.start, block) if found.keep_start else tuned
             save_model(tuned, opened.chat, context.start, context.out)
-    return _report(opened, encoded, built, watch, clock, resumed)
+            _points.finish(opened)
+    return replace(
+        _report(opened, encoded, built, watch, clock, resumed), figures=dict(found.figures), notes=dict(found.notes)
+    )
 
 
 def _watch(opened: Opened, encoded: Encoded[Any], built: Built) -> Watch:
@@ -120,7 +126,7 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
-def _train(built: Built, watch: Watch) -> int:
+def _train(opened: Opened, built: Built, watch: Watch) -> int:
     """Trains; returns the step that it resumed from (0: from the beginning)."""
     from transformers.trainer_callback import PrinterCallback
 
@@ -130,6 +136,10 @@ def _train(built: Built, watch: Watch) -> int:
     saver.trainer = trainer
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(saver)
+    if opened.block.checkpoints > 1:
+        keeper = _points.keeper(opened)
+        keeper.trainer = trainer
+        trainer.add_callback(keeper)
     trainer.train_dataset = built.items
     trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
     return int(found[0].name.rpartition("-")[2]) if found else 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.blocks.kinds import TrainContext
@@ -40,8 +40,20 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What was measured after a training. `keep_start`: the result is the start model, unchanged."""
+
+    figures: Mapping[str, float] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    keep_start: bool = False
+
+
+@dataclass(frozen=True)
 class Built:
-    """A trainer with its rows. `tokens` and `trained` are per row; `items` is what the sampler draws from."""
+    """A trainer with its rows. `tokens` and `trained` are per row; `items` is what the sampler draws from.
+
+    `measure` is called between the last step and saving.
+    """
 
     trainer: Any
     items: Sequence[Any]
@@ -49,6 +61,7 @@ class Built:
     tokens: Sequence[int]
     trained: Sequence[int]
     layout: str
+    measure: Callable[[], Measured] = Measured
 
 
 def settings(opened: Opened) -> dict[str, Any]:
