@@ -33,8 +33,25 @@ class Span:
         return Score(model=model, ids=self.ids, start=self.start)
 
 
-Pair = tuple[Span, Span]
-"""The answer after its prompt (conditioned), and without it (direct)."""
+@dataclass(frozen=True)
+class Pair:
+    """A text after what conditions it and without that; None where no token of it is left to score.
+
+    `comparable` is False where the released rule gives no ratio although both losses exist.
+    """
+
+    given: Span | None
+    alone: Span | None
+    comparable: bool = True
+
+    @classmethod
+    def of(cls, given: Span, alone: Span, comparable: bool = True) -> Pair:
+        """Both spans, less those that score nothing."""
+        return cls(given if given.scored > 0 else None, alone if alone.scored > 0 else None, comparable)
+
+
+Asked = tuple[str, str, str]
+"""Instruction, input and answer."""
 
 
 def mean(logprobs: Any) -> float:
@@ -43,8 +60,8 @@ def mean(logprobs: Any) -> float:
 
 
 def longest(chat: ChatFormat, wanted: int) -> int:
-    """`wanted` tokens, or as many as the tokenizer says that its model takes."""
-    return min(wanted, int(chat.tokenizer.model_max_length))
+    """`wanted` tokens, or as many as the model's context holds."""
+    return wanted if chat.context is None else min(wanted, chat.context)
 
 
 def answered(chat: ChatFormat, prompt: Sequence[Message], answer: str, length: int) -> Span | None:
@@ -52,8 +69,12 @@ def answered(chat: ChatFormat, prompt: Sequence[Message], answer: str, length: i
 
     Prompt and answer are tokenised apart, as a model that generates the answer sees them. The end token is not scored.
     """
-    head = chat.render(prompt, add_generation_prompt=True)
-    span = Span((*head, *chat.encode(answer))[:length], len(head))
+    return after(chat.render(prompt, add_generation_prompt=True), chat.encode(answer), length)
+
+
+def after(head: Ids, tokens: Ids, length: int) -> Span | None:
+    """Tokens behind a head, cut to `length` in all; None where none of them is left to score."""
+    span = Span((*head, *tokens)[:length], len(head))
     return span if span.scored > 0 else None
 
 
@@ -62,36 +83,53 @@ def no_prompt(chat: ChatFormat) -> Ids:
     return chat.render((Message(role="user", content=""),), add_generation_prompt=True)
 
 
-def in_chat(chat: ChatFormat, prompt: Sequence[Message], answer: str, length: int, bare: Ids) -> Pair | None:
-    """The answer after its conversation, and after `bare`, which is `no_prompt(chat)`: the same tokens of it."""
-    conditioned = answered(chat, prompt, answer, length)
+def opening(chat: ChatFormat) -> Ids:
+    """One token to stand before a text that has nothing before it: BOS, else EOS, else none."""
+    return tuple(token for token in (chat.bos, chat.eos) if token is not None)[:1]
+
+
+def in_chat(given: Ids, tokens: Ids, length: int, bare: Ids) -> Pair:
+    """A text after its conversation `given`, and the same tokens of it after `bare`."""
+    conditioned = after(given, tokens, length)
     if conditioned is None:
-        return None
-    return conditioned, Span(bare + conditioned.ids[conditioned.start :], len(bare))
+        return Pair(None, None)
+    return Pair.of(conditioned, Span(bare + conditioned.ids[conditioned.start :], len(bare)))
 
 
-def as_released(chat: ChatFormat, form: Form, texts: tuple[str, str], answer: str, length: int) -> Pair | None:
+def as_released(chat: ChatFormat, form: Form, rows: Sequence[Asked], length: int) -> list[Pair]:
     """Spans of the released IFD code, token by token, its quirks included (2308.12032, 2402.00530).
 
     The text of prompt and answer is tokenised as one, the answer's start is the token count of the prompt alone, and
-    the direct text gets `length - prompt + form.direct_tokens` tokens.
+    the direct text gets `length - prompt + form.direct_tokens` tokens. Every text is tokenised once, all in one call.
     """
-    prompt = form.prompt(*texts)
-    head = chat.encode(prompt, special=True)
-    measured = chat.encode(texts[0], special=True) if form.bare_length else head
-    room = length - len(measured[:length]) + form.direct_tokens
-    conditioned = Span(chat.encode(prompt + answer, special=True)[:length], len(head))
-    direct = Span(chat.encode(form.direct + answer, special=True)[:room], len(chat.encode(form.direct, special=True)))
-    return (conditioned, direct) if conditioned.scored > 0 and direct.scored > 0 else None
+    prompts = [form.prompt(instruction, input_) for instruction, input_, _ in rows]
+    answers = [answer for *_, answer in rows]
+    texts = [*prompts, *map(str.__add__, prompts, answers), *(form.direct + answer for answer in answers), form.direct]
+    bare = [instruction for instruction, *_ in rows] if form.bare_length else []
+    ids = iter(chat.encode_all([*texts, *bare], special=True))
+    heads, wholes, alone = ([next(ids) for _ in rows] for _ in range(3))
+    start = len(next(ids))
+    measured = list(ids) or heads
+    result = []
+    for head, whole, direct, used in zip(heads, wholes, alone, measured, strict=True):
+        taken = min(len(used), length)
+        span = Span(direct[: length - taken + form.direct_tokens], start)
+        fits = not form.strict or taken + len(span.ids) - start <= length
+        result.append(Pair.of(Span(whole[:length], len(head)), span, fits))
+    return result
 
 
-def mended(chat: ChatFormat, form: Form, texts: tuple[str, str], answer: str, length: int) -> Pair | None:
+def mended(chat: ChatFormat, form: Form, rows: Sequence[Asked], length: int) -> list[Pair]:
     """The same forms without the quirks: exactly the same answer tokens in both spans, each with a predecessor."""
-    head = chat.encode(form.prompt(*texts), special=True)
-    bare = chat.encode(form.direct, special=True)
-    if not bare:
-        bare = tuple(token for token in (chat.bos, chat.eos) if token is not None)[:1]
-    tokens = chat.encode(answer)[: max(0, length - len(head))]
-    if not tokens or (not bare and len(tokens) == 1):
-        return None
-    return Span(head + tokens, len(head)), Span(bare + tokens, len(bare))
+    heads = chat.encode_all([form.direct, *(form.prompt(row[0], row[1]) for row in rows)], special=True)
+    bare = heads[0] or opening(chat)
+    answers = chat.encode_all([answer for *_, answer in rows])
+    result = []
+    for head, answer in zip(heads[1:], answers, strict=True):
+        tokens = answer[: max(0, length - len(head))]
+        enough = bool(tokens) and (bool(bare) or len(tokens) > 1)
+        result.append(Pair.of(Span(head + tokens, len(head)), Span(bare + tokens, len(bare))) if enough else _NOTHING)
+    return result
+
+
+_NOTHING = Pair(None, None)

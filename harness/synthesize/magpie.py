@@ -7,150 +7,182 @@ another model, answers. Every row starts from nothing: no seeds, no task prompt.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import StringConstraints
+from pydantic import model_validator
 
-from harness.blocks.base import ModelRole, OptionalRole, identity
-from harness.blocks.kinds import Ask, Context, Item, Made, Reply, Request, Sampling, Synthesizer
+from harness.blocks.base import identity
+from harness.blocks.kinds import Context, Item, Made, Reply, Request
 from harness.blocks.prompts import fill
-from harness.engines.base import Capability
-from harness.errors import UserError
+from harness.records.cut import CUT_ANSWER, with_cuts
 from harness.records.example import Dropped, Example, Message, Origin
 from harness.records.values import Count
+from harness.synthesize._converse import Conversing, Decoding, Text, Turn, released_stops
 from harness.synthesize._focus import scheduled, weights
-from harness.synthesize._sanitise import sanitise
-from harness.synthesize.respond import unfit
-
-if TYPE_CHECKING:
-    from harness.records.chat import ChatFormat
-
-Text = Annotated[str, StringConstraints(min_length=1)]
-EMPTY_INSTRUCTION, CUT_INSTRUCTION = "empty instruction", "cut instruction"
-EMPTY_RESPONSE, CUT_RESPONSE = "empty response", "cut response"
+from harness.synthesize._teachers import GRIDS, TEACHERS, Cell, GridName, TeacherName
 
 
-class Magpie(Synthesizer):
-    """Self-written instructions with their answers, single turn.
+class Magpie(Conversing):
+    """Self-written instructions with their answers, `turns` of them.
 
     A user turn ends at any token that the template writes around turns, never at a word such as `assistant` (the
-    released code's textual stop cuts questions that mention one); `stop` adds texts, for instance a line break. The row
-    holds the instruction and the answer only: a system turn steers what is asked, not how it is answered.
+    released code's textual stop cuts questions that mention one); `stop` adds texts, for instance a line break. A row
+    holds the conversation only: a system turn steers what is asked, not how it is answered.
+
+    `family` takes the settings that the authors sampled a family of teachers with (table in docs/recipes/magpie.md); an
+    option that is given beside it counts instead. Tags: `category` and `asked_language`, where they were asked for.
+    `fields.made`: how each turn was sampled (temperature, top-p, seed, tokens, why it ended, hash of the template).
     """
 
     name: ClassVar[str] = "magpie"
+    version: ClassVar[int] = 2
     reads_rows: ClassVar[bool] = False
-    reads_prompts: ClassVar[bool] = True
 
-    model: ModelRole = identity("teacher", description="The aligned model that writes the instructions.")
-    responder: OptionalRole = identity(None, description="The model that answers; by default the same one.")
     rows: Count = identity(1000, description="Attempts; the rows are what the drops leave.")
+    family: TeacherName | None = identity(
+        None, description="Settings of a teacher's family, as released.", source="released scripts, b734a36"
+    )
+    grid: GridName | tuple[Cell, ...] | None = identity(
+        None,
+        description="Decoding settings spread over the attempts: air, pro, or a list of {temperature, top_p, weight}.",
+        source="2406.08464 Table 7",
+    )
     temperature: float = identity(1.0, gt=0, description="Of the instructions.", source="2406.08464 Table 7")
     top_p: float = identity(1.0, gt=0, le=1, description="Of the instructions.", source="2406.08464 Table 7")
-    max_tokens: Count = identity(1024, description="Cap on an instruction; one that hits it is dropped.", unit="tokens")
-    first_temperature: float | None = identity(
-        None, ge=0, description="Temperature of an instruction's first token only; by default as the rest."
+    released_stops: bool = identity(
+        False,
+        description="End instructions where the released code does: at `assistant`, mostly also at a line end.",
     )
-    first_bans: tuple[Text, ...] = identity(
-        (),
-        description="Texts such as '#'. Only the first token of each is banned from opening an instruction.",
-        source="released scripts, Llama-3.1",
-    )
-    stop: tuple[Text, ...] = identity(
-        (), description="Texts that end an instruction, besides the template's own tokens."
-    )
-    sanitise: bool = identity(
-        False, description="Remove labels, enclosing quotes and appended answers from instructions."
+    prefix: Text | None = identity(
+        None, description="The literal text before a user's first turn, instead of what the chat template writes."
     )
     system: Text | None = identity(
         None, description="A system turn before every instruction.", source="2406.08464 §2.2"
     )
+    domains: tuple[Text, ...] = identity(
+        (),
+        description="Subjects that attempts are steered to in turn, by the prompt `steer`.",
+        source="2406.08464 Fig. 2",
+    )
+    languages: tuple[Text, ...] = identity(
+        (),
+        description="Languages that attempts are steered to in turn, by the prompt `steer_language`.",
+        source="2406.08464 Fig. 15",
+    )
     focus: Literal["none", "feedback"] = identity(
         "none", description="`feedback`: a system turn steers towards weak categories of the last dev evaluation."
     )
-    response_temperature: float = identity(0.0, ge=0, description="Of the answers.", source="2406.08464 App. E.1")
-    response_top_p: float = identity(1.0, gt=0, le=1, description="Of the answers.")
-    response_max_tokens: Count = identity(
-        4096, description="Cap on an answer's length.", unit="tokens", source="2406.08464, released scripts"
+    turns: Count = identity(
+        1, description="User turns per row; those after the first follow the conversation.", source="2406.08464 §2.2"
     )
-    keep_cut: bool = identity(False, description="Keep answers that hit the length cap.")
+
+    @model_validator(mode="after")
+    def _of_family(self) -> Self:
+        """Options of the named family take the places of defaults; what is given counts."""
+        if self.family is not None:
+            known = TEACHERS[self.family]
+            prefix = {} if known.prefix is None or self._steers() else {"prefix": known.prefix}
+            own = {} if self.grid is None else {"temperature": self.temperature, "top_p": self.top_p}
+            for name, value in {**known.options, **prefix, **own}.items():
+                if name not in self.model_fields_set:
+                    self.__dict__[name] = value  # the class is frozen, and this is its making
+        return self
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.grid is not None and {"temperature", "top_p"} & self.model_fields_set:
+            raise ValueError("`grid` gives every attempt its temperature and top_p: leave those two out")
+        if self.grid == ():
+            raise ValueError("`grid` is empty: give at least one {temperature, top_p}")
+        if self.prefix is not None and self._steers():
+            raise ValueError("`prefix` is literal: what steers (system, domains, languages, focus) has no place in it")
+        if self.domains and self.focus != "none":
+            raise ValueError("`domains` and `focus` both choose what is asked about: give one of them")
+        return self
+
+    def _steers(self) -> bool:
+        return bool(self.system or self.domains or self.languages or self.focus != "none")
 
     def uses_feedback(self) -> bool:
         """True with `focus: feedback`."""
         return self.focus == "feedback"
 
-    def asks(self) -> dict[str, frozenset[Capability]]:
-        """A user's turn can only be sampled where the prompt's token ids are given."""
-        return {"model": frozenset({"continue"})}
+    def stops(self) -> tuple[str, ...]:
+        """Texts that end an instruction, those of the released code among them if asked for."""
+        if not self.released_stops:
+            return self.stop
+        newline = TEACHERS[self.family].newline if self.family else True
+        return (*self.stop, *released_stops(newline))
 
     def items(self, rows: Iterable[Example], context: Context) -> Iterator[Item]:
         """One item per attempt. Without any feedback yet, in a first iteration say, nothing is steered."""
         categories = context.feedback.categories if self.uses_feedback() and context.feedback else ()
         shares = weights(categories) if categories else {}
+        grid = self._grid()
+        odds = {str(at): cell.weight / sum(c.weight for c in grid) for at, cell in enumerate(grid)}
         for index in range(self.rows):
-            data = {"category": scheduled(shares, index)} if shares else {}
-            yield Item(id=f"{context.block}/{context.iteration}/{index}", data=data)
+            cell = grid[int(scheduled(odds, index))]
+            data: dict[str, Any] = {"temperature": cell.temperature, "top_p": cell.top_p}
+            if shares or self.domains:
+                data["category"] = scheduled(shares, index) if shares else self.domains[index % len(self.domains)]
+            if self.languages:
+                data["language"] = self.languages[index // max(1, len(self.domains)) % len(self.languages)]
+            item = Item(id=f"{context.block}/{context.iteration}/{index}", data=data)
+            if index == 0:
+                self.check_prefix(context, self._decoding(item, context))
+            yield item
 
     def make(self, item: Item, context: Context) -> Generator[Sequence[Request], Sequence[Reply], Made]:
-        """Asks for the user turn, then for the answer to it."""
-        ((turn,),) = yield [
-            Ask(
-                model=self.model, speaker="user", messages=self._system(item, context), sampling=self._sampling(context)
-            )
-        ]
-        instruction, rules = sanitise(turn.text) if self.sanitise else (turn.text.strip(), ())
-        fields = {"raw_instruction": turn.text} if rules else {}
-        row = self._row(item, context, [Message(role="user", content=instruction)], fields)
-        reason = unfit(turn, False, CUT_INSTRUCTION, EMPTY_INSTRUCTION) or (
-            EMPTY_INSTRUCTION if not instruction else None
-        )
-        if reason:
-            return [Dropped(row, reason)]
-        sampling = Sampling(
-            max_tokens=self.response_max_tokens, temperature=self.response_temperature, top_p=self.response_top_p
-        )
-        responder = self.responder or self.model
-        ((answer,),) = yield [Ask(model=responder, messages=row.messages, sampling=sampling, draw=1)]
-        reply = Message(role="assistant", content=answer.text.strip())
-        row = self._row(item, context, [*row.messages, reply], fields)
-        reason = unfit(answer, self.keep_cut, CUT_RESPONSE, EMPTY_RESPONSE)
-        return [Dropped(row, reason) if reason else row]
+        """Asks for the user turn, then for the answer to it, as often as there are turns."""
+        messages: tuple[Message, ...] = ()
+        made: list[Mapping[str, Any]] = []
+        for number in range(self.turns):
+            decoding = self._decoding(item, context)
+            if number:
+                decoding = self.later(context, decoding.temperature, decoding.top_p)
+            last = number + 1 == self.turns
+            turn: Turn = yield from self.talk(item.id, context, messages, decoding, number, last)
+            messages = turn.messages
+            made.append(turn.made)
+            row = self._row(item, context, messages, made, turn.cut)
+            if turn.reason:
+                return [Dropped(row, turn.reason)]
+        return [row]
 
-    def _system(self, item: Item, context: Context) -> tuple[Message, ...]:
+    def _grid(self) -> Sequence[Cell]:
+        if isinstance(self.grid, str):
+            return GRIDS[self.grid]
+        return self.grid or (Cell(temperature=self.temperature, top_p=self.top_p),)
+
+    def _decoding(self, item: Item, context: Context) -> Decoding:
+        by = "magpie with `focus: feedback`" if self.uses_feedback() else "magpie with `domains`"
         turns = [self.system] if self.system else []
         if "category" in item.data:
-            turns.append(
-                fill(context.prompts, "steer", "magpie with `focus: feedback`", category=str(item.data["category"]))
-            )
-        return (Message(role="system", content="\n".join(turns)),) if turns else ()
-
-    def _sampling(self, context: Context) -> Sampling:
-        chat = context.chats[self.model]
-        return Sampling(
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            stop=(*self.stop, *chat.user_stops),
-            stop_ids=chat.stop_ids,
-            first_temperature=self.first_temperature,
-            first_bans=tuple(_first_token(chat, text, self.model) for text in self.first_bans),
+            turns.append(fill(context.prompts, "steer", by, category=str(item.data["category"])))
+        if "language" in item.data:
+            by = "magpie with `languages`"
+            turns.append(fill(context.prompts, "steer_language", by, language=str(item.data["language"])))
+        return Decoding(
+            temperature=float(item.data["temperature"]),
+            top_p=float(item.data["top_p"]),
+            system="\n".join(turns) or None,
+            prefix=self.prefix if not turns else None,
         )
 
-    def _row(self, item: Item, context: Context, messages: Sequence[Message], fields: Mapping[str, Any]) -> Example:
+    def _row(
+        self,
+        item: Item,
+        context: Context,
+        messages: Sequence[Message],
+        made: Sequence[Mapping[str, Any]],
+        cut: bool,
+    ) -> Example:
+        steered = {"category": item.data.get("category"), "asked_language": item.data.get("language")}
         return Example(
             id=item.id,
             messages=tuple(messages),
             group=item.id,
-            fields=fields,
-            tags={"category": str(item.data["category"])} if "category" in item.data else {},
+            fields=with_cuts({"made": list(made)}, **{CUT_ANSWER: cut}),
+            tags={name: str(value) for name, value in steered.items() if value is not None},
             origin=Origin(block=self.name, model=self.model, iteration=context.iteration),
         )
-
-
-def _first_token(chat: ChatFormat, text: str, role: str) -> int:
-    ids = chat.encode(text)
-    if not ids:
-        raise UserError(
-            f"magpie: first_bans has {text!r}, which is no token at all for the tokenizer of {role}: remove it"
-        )
-    return ids[0]

@@ -73,17 +73,21 @@ class Chat:
     """Every character is a token; a conversation is its texts and one header token."""
 
     def __init__(self, longest: int = 99) -> None:
-        self.tokenizer = type("T", (), {"model_max_length": longest})()
+        self.context = longest
+        self.bos = self.eos = None
 
     def encode(self, text: str, special: bool = False) -> tuple[int, ...]:
         return tuple(ord(c) for c in text)
+
+    def encode_all(self, texts: Sequence[str], special: bool = False) -> list[tuple[int, ...]]:
+        return [self.encode(text) for text in texts]
 
     def render(self, messages: Any, add_generation_prompt: bool = False) -> tuple[int, ...]:
         return (*(ord(c) for m in messages for c in m["content"]), 0)
 
 
-def with_chat(**more: Any) -> Context:
-    chats: Any = {"student": Chat()}
+def with_chat(longest: int = 99, **more: Any) -> Context:
+    chats: Any = {"student": Chat(longest)}
     return Context(chats=chats, **more)
 
 
@@ -112,7 +116,7 @@ def select(block: Selector, context: Context | None = None, **columns: list[Any]
     rows = len(next(iter(columns.values())))
     ids = {"id": [f"r{k}" for k in range(rows)], "group": [f"g{k}" for k in range(rows)]}
     table = pd.DataFrame({**ids, **{name.replace("tag_", "tag:"): values for name, values in columns.items()}})
-    assert set(block.needs()) <= set(table.columns)
+    assert {name for name in block.needs() if not name.startswith("vector:")} <= set(table.columns)
     decisions = block.select(table, context or Context(block=block.name))
     assert len(decisions) == rows
     return decisions

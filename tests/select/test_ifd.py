@@ -13,6 +13,7 @@ from harness.blocks.kinds import Context
 from harness.errors import LoopbenchError
 from harness.records.chat import ChatFormat
 from harness.records.example import Example
+from harness.select._losses import Losses
 from harness.select.ifd import Ifd
 
 ALPACA = (
@@ -30,6 +31,7 @@ VICUNA = (
 VICUNA_INPUT = VICUNA.replace("{}", "{}\nInput:\n{}")
 FORMS = {
     "cherry_alpaca": (ALPACA, ALPACA_INPUT, "### Response:", 4),
+    "cherry_wiz": ("{}\n\n### Response:", "{}\n{}\n\n### Response:", "### Response:", 4),
     "wiz": ("{}\n\n### Response:", "{}\nInput:{}\n\n### Response:", "### Response:", 4),
     "cherry_vicuna": (VICUNA, VICUNA_INPUT, "ASSISTANT:", 6),
     "superfiltering": ("{}\n", "{}\n{}\n", "", 1),
@@ -70,9 +72,10 @@ class Reference:
         counted = len(self.tokens(instruction if variant == "wiz" else prompt, length))
         conditioned = self.losses(self.tokens(prompt + answer, length), len(self.tokens(prompt)))
         direct = self.losses(self.tokens(header + answer, length - counted + k), len(self.tokens(header)))
-        if not conditioned or not direct:
-            return None, None, None
-        ca, da = sum(conditioned) / len(conditioned), sum(direct) / len(direct)
+        ca = sum(conditioned) / len(conditioned) if conditioned else None
+        da = sum(direct) / len(direct) if direct else None
+        if ca is None or da is None or (variant != "superfiltering" and counted + len(direct) > length):
+            return None, ca, da
         return (math.exp(ca - da) if variant == "superfiltering" else ca / da), ca, da
 
 
@@ -99,31 +102,26 @@ def test_released_values(
         wanted = reference.score(variant, row, length)
         found = tuple(got[name][index] for name in ("ifd", "ca", "da"))
         assert [v is None for v in found] == [v is None for v in wanted], row.id
-        if wanted[0] is not None:
-            assert found == pytest.approx(wanted, abs=2e-5), row.id
-            cut_and_scored += lengths[index] > length
+        assert [v for v in found if v is not None] == pytest.approx([v for v in wanted if v is not None], abs=2e-5)
+        cut_and_scored += lengths[index] > length and wanted[1] is not None
     assert cut_and_scored > 5 if cut else None not in got["ifd"]
 
 
 def test_the_two_formulas_order_rows_differently() -> None:
     """Ratio and difference agree on 1 and on nothing else: (3.6, 4.0) and (0.85, 1.0) change places."""
 
-    class Flat:
-        def __init__(self, loss: float) -> None:
-            import numpy as np
-
-            self.values = -np.full(3, loss)
-
     def value(variant: Any, ca: float, da: float) -> float:
-        found = Ifd(variant=variant)._scores(Flat(ca), Flat(da))[0]
-        assert found is not None
+        found = Ifd(variant=variant).values(Losses({"ca": ca, "da": da}))[0]
+        assert isinstance(found, float)
         return found
 
     assert value("chat", 3.6, 4.0) == pytest.approx(0.90)
     assert value("superfiltering", 3.6, 4.0) == pytest.approx(0.67, abs=0.005)
     assert value("chat", 0.85, 1.0) < value("chat", 3.6, 4.0)
     assert value("superfiltering", 0.85, 1.0) > value("superfiltering", 3.6, 4.0)
-    assert value("cherry_vicuna", 0.601, 6.593) == pytest.approx(0.091, abs=5e-4), "an example printed in the paper"
+    printed = {(6.593, 0.601): 0.091, (1.667, 0.599): 0.359, (0.761, 0.696): 0.914, (0.497, 0.026): 0.053}
+    for (da, ca), ifd in printed.items():  # DA, CA and IFD of the paper's examples
+        assert value("cherry_vicuna", ca, da) == pytest.approx(ifd, abs=1e-3)
 
 
 def test_chat_scores_the_answer_after_the_rendered_conversation(
@@ -143,17 +141,10 @@ def test_chat_scores_the_answer_after_the_rendered_conversation(
 
 
 @pytest.mark.parametrize("variant", ["chat", "superfiltering", "wiz"])
-def test_mended_forms_score_the_same_tokens_twice(
-    variant: Any, tiny: Path, triples: Sequence[Example], score: Any, plain_torch: Callable[[Any], Any]
-) -> None:
-    asked: list[Any] = []
-
-    def say(request: Any) -> Any:
-        asked.append(request)
-        return plain_torch(request)
-
-    score(Ifd(variant=variant, as_released=False, max_length=60), triples, say, context(tiny))
-    pairs = list(zip(asked[::2], asked[1::2], strict=True))
+def test_mended_forms_score_the_same_tokens_twice(variant: Any, tiny: Path, triples: Sequence[Example]) -> None:
+    block = Ifd(variant=variant, as_released=False, max_length=60)
+    spans = [row.parts for row in block._spans(ChatFormat.from_folder(tiny), triples)]
+    pairs = [(row["ca"], row["da"]) for row in spans if row["ca"] and row["da"]]
     assert len(pairs) > len(triples) / 2
     for conditioned, direct in pairs:
         assert conditioned.ids[conditioned.start :] == direct.ids[direct.start :]
@@ -190,18 +181,11 @@ def test_columns_that_no_longer_fit_the_prompt_are_not_used(
     assert got["ca"][0] == got["ca"][1]
 
 
-def test_a_shuffled_answer_raises_the_score_of_a_model_that_knows_the_task(score: Any, example: Any) -> None:
+def test_a_shuffled_answer_raises_the_score_of_a_model_that_knows_the_task(
+    score: Any, example: Any, with_chat: Any
+) -> None:
     """With losses of a perfect model of `answer = question`, the right answer is easy and a swapped one is not."""
     import numpy as np
-
-    class Chat:
-        tokenizer = type("T", (), {"model_max_length": 99})()
-
-        def encode(self, text: str, special: bool = False) -> tuple[int, ...]:
-            return tuple(ord(c) for c in text)
-
-        def render(self, messages: Any, add_generation_prompt: bool = False) -> tuple[int, ...]:
-            return (*(ord(c) for c in messages[-1]["content"]), 0)
 
     def say(request: Any) -> Any:
         head, answer = request.ids[: request.start - 1], request.ids[request.start :]
@@ -209,5 +193,5 @@ def test_a_shuffled_answer_raises_the_score_of_a_model_that_knows_the_task(score
         return type("L", (), {"values": np.array([-0.1 if k else -2.0 for k in known])})()
 
     rows = [example("right", "abc", "abc"), example("swapped", "abc", "xyz")]
-    got = score(Ifd(), rows, say, Context(chats={"student": Chat()}))  # type: ignore[dict-item]
+    got = score(Ifd(), rows, say, with_chat())
     assert got["ifd"] == pytest.approx([0.05, 1.0])

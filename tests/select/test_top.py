@@ -26,6 +26,19 @@ def test_top_takes_a_share_of_the_rows_that_came_in(select: Any) -> None:
     assert select(block, ifd=[0.5, 0.6, 0.9, 0.7]) == ["rank", "rank", None, None]
 
 
+def test_a_share_of_the_survivors_is_smaller(select: Any) -> None:
+    """The two released selectors: int(rate x pool) and int(rate x rows that have a score and keep the limit)."""
+    scores = [0.5, 1.7, 0.9, 1.7, 0.1, None, 0.8, 2.0]
+    for of, count in (("all", 4), ("survivors", 2)):
+        reasons = select(Top(by="ifd", keep="50%", where={"ifd": {"max": 1.0}}, of=of), ifd=scores)
+        assert reasons.count(None) == count
+        assert reasons[2] is None
+
+
+def test_a_share_that_comes_to_no_row_keeps_none(select: Any) -> None:
+    assert select(Top(by="x", keep="10%"), x=[1.0, 2.0, 3.0]) == ["rank"] * 3, "not all, as [-0:] would"
+
+
 def test_top_by_count_and_ascending(select: Any) -> None:
     assert select(Top(by="x", keep=1), x=[1.0, 3.0, 2.0]) == ["rank", None, "rank"]
     assert select(Top(by="x", keep=2, ascending=True), x=[1.0, 3.0, 2.0]) == [None, "rank", None]

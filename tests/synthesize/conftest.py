@@ -15,7 +15,7 @@ from harness.records.example import Drop, Dropped, Example
 
 
 class Scripted(Desk):
-    """Answers each ask with `say(ask)`: a text, (text, finish), or a list of them for several draws."""
+    """Answers each ask with `say(ask)`: a text, (text, finish), a completion, or a list of them for several draws."""
 
     def __init__(self, say: Callable[[Ask], Any], context: Context) -> None:
         super().__init__(_no_engine, context)
@@ -24,14 +24,16 @@ class Scripted(Desk):
 
     def replies(self, asks: Sequence[tuple[str, Any]]) -> list[Any]:
         self.asked += [ask for _, ask in asks]
-        return [_completions(self.say(ask)) for _, ask in asks]
+        return [said if isinstance(said, Exception) else _completions(said) for said in (self.say(a) for _, a in asks)]
 
 
 def _no_engine(role: str) -> Engine:
     raise AssertionError(f"no engine should be opened for {role}")
 
 
-def _completions(said: Any) -> tuple[Completion, ...]:
+def _completions(said: Any) -> Any:
+    if isinstance(said, Completion | Exception):
+        return (said,) if isinstance(said, Completion) else said
     draws = said if isinstance(said, list) else [said]
     texts = [draw if isinstance(draw, tuple) else (draw, "stop") for draw in draws]
     return tuple(

@@ -10,10 +10,12 @@ import pytest
 from harness.blocks.kinds import Context, Feedback, Synthesizer, Weakness
 from harness.engines import open_engine, scratch
 from harness.engines.base import Engine, ModelSpec
+from harness.judges.textrules import TextRules
 from harness.loop.drive import Desk, drive
 from harness.records.example import Dropped, Example, Message
 from harness.synthesize.magpie import Magpie
 from harness.synthesize.respond import Respond
+from harness.synthesize.rewrite import Rewrite
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +76,19 @@ def test_respond(engine: Engine) -> None:
     cut = through(engine, Respond(max_tokens=1), rows)
     assert {row.reason for row in cut if isinstance(row, Dropped)} <= {"cut by the length cap", "empty answer"}
     assert any(isinstance(row, Dropped) for row in cut)
+
+
+def test_rewrite_keeps_what_is_too_long_for_the_rewriter_and_what_it_does_not_understand(engine: Engine) -> None:
+    def row(name: str, answer: str) -> Example:
+        turns = (Message(role="user", content="the cat?"), Message(role="assistant", content=answer))
+        return Example(id=name, messages=turns, tags={"task": "open_qa"})
+
+    prompts = {"rewrite_format": "{question} {answer}", "rewrite_format.parse": "new: (.*)"}
+    block = Rewrite(max_tokens=8, rules=TextRules(), retries=0)
+    rows = [row("short", "the mat"), row("long", "the cat sat on the mat " * 90)]
+    made = through(engine, block, rows, prompts=prompts)
+    assert [one.messages for one in made] == [one.messages for one in rows]
+    assert made[0].tags["rewritten.why"] in {"reply not readable", "cut by the length cap"}
+    assert made[1].tags["rewritten.why"] == "too long for the rewriter"
+    assert "exceeds the context of 256" in made[1].fields["replies"][0]
+    assert made == through(engine, block, rows, prompts=prompts), "the same seed gives the same rows"

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness.blocks.kinds import Ask, Context
+from harness.errors import UserError
 from harness.records.example import Example, Message
 from harness.synthesize.pool import Pool
 from harness.synthesize.respond import Respond
@@ -111,3 +112,29 @@ def test_a_row_that_is_only_an_answer_is_dropped(synthesize: Any) -> None:
 def test_options_out_of_range_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Respond(**options)
+
+
+def test_a_kept_answer_says_that_it_was_cut(synthesize: Any) -> None:
+    rows = [row("a", "one?"), row("b", "two?", fields={"answer_cut": True}), row("c", "three?", None)]
+    replies = {"one?": ("half an", "length"), "two?": ("whole", "stop"), "three?": ("half", "length")}
+    made = synthesize(Respond(keep_cut=True), rows, lambda ask: replies[ask.messages[-1]["content"]])
+    cuts = [{k: v for k, v in new.fields.items() if k.endswith("_cut")} for new in made.rows]
+    assert cuts == [{"answer_cut": True}, {"parent_cut": True}, {"answer_cut": True}]
+
+
+def test_a_text_may_take_the_place_of_the_chat_template(synthesize: Any) -> None:
+    class Letters:
+        def encode(self, text: str, special: bool = False) -> tuple[int, ...]:
+            assert not special, "the released code puts no BOS before it"
+            return tuple(map(ord, text))
+
+    context = Context(chats={"current": Letters()})  # type: ignore[dict-item]
+    template = "### Instruction: {prompt}\n\n### Response: "
+    made = synthesize(Respond(template=template), [row("a", "{x}?")], lambda ask: "yes", context)
+    (ask,) = made.asked
+    assert "".join(map(chr, ask.ids)) == "### Instruction: {x}?\n\n### Response: "
+    assert [m["content"] for m in made.rows[0].messages] == ["be brief", "{x}?", "yes"]
+    with pytest.raises(UserError, match="served one.*leave `template` out"):
+        synthesize(Respond(template=template), [row("a", "one?")], lambda ask: "yes")
+    with pytest.raises(ValidationError, match=r"\{prompt\}"):
+        Respond(template="no place")

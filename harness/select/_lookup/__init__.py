@@ -1,0 +1,1 @@
+"""Where passages come from: an index over given documents, or a search service on the web."""

@@ -1,0 +1,108 @@
+"""`best_worst`: of several answers to one prompt, the best against the worst."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from harness.blocks.base import identity
+from harness.blocks.kinds import Context, PairBuilder
+from harness.records.cut import CUT_ANSWER, CUT_REJECTED, is_cut, with_cuts
+from harness.records.example import Dropped, Example, Message, Origin
+from harness.records.values import Count
+
+ALONE, NO_SCORE, SAME = "fewer answers than needed", "no score", "all answers the same"
+TIE, NARROW, BETWEEN = "tie", "margin too small", "neither best nor worst"
+
+
+@dataclass(frozen=True)
+class _Answer:
+    row: Example
+    score: float
+
+
+class BestWorst(PairBuilder):
+    """Pairs of the rows of a group (the answers of `respond` with `n`): the highest score is chosen, the lowest not.
+
+    Answers may also come as `candidates` of one row. Of equal scores the first one counts, for both ends. The score
+    `margin` of a pair is the difference; rewards of a good model lie within hundredths of each other, so look at it.
+    A group gives no pair, and its first row is dropped with the reason, where answers are `fewer answers than needed`,
+    `all answers the same` (an engine that gives k copies of one answer, say), a `tie`, or `margin too small`. A row
+    without a score is dropped as `no score`, the others as `neither best nor worst`.
+    """
+
+    name: ClassVar[str] = "best_worst"
+
+    by: str = identity("reward", description="The score that ranks the answers.", source="2406.08464 §2.2: a reward")
+    least: Count = identity(2, ge=2, description="Scored answers that a group must have.")
+    margin: float = identity(
+        0.0, ge=0, description="Least difference of a pair; 0 takes any but a tie.", source="2406.08464: none"
+    )
+
+    def pair(self, rows: Iterable[Example], context: Context) -> Iterator[Example | Dropped]:
+        """One pair per group at most, in the order of the groups."""
+        groups: dict[str, list[_Answer]] = {}
+        for row in rows:
+            answers = self._answers(row)
+            if not answers:
+                yield Dropped(row, NO_SCORE)
+            for answer in answers:
+                groups.setdefault(row.group or row.id, []).append(answer)
+        margins: list[float] = []
+        for answers in groups.values():
+            for made in self._paired(answers, context):
+                if isinstance(made, Example):
+                    margins.append(made.scores["margin"] or 0.0)
+                yield made
+        if margins:
+            context.figure("mean margin", sum(margins) / len(margins))
+
+    def _answers(self, row: Example) -> list[_Answer]:
+        if row.candidates:
+            head = row.prompt
+            return [
+                _Answer(replace(row, messages=(*head, Message(role="assistant", content=c.text))), c.score)
+                for c in row.candidates
+                if c.score is not None
+            ]
+        score = row.scores.get(self.by)
+        return [] if score is None or row.answer is None else [_Answer(row, score)]
+
+    def _paired(self, answers: list[_Answer], context: Context) -> Iterator[Example | Dropped]:
+        best, worst = max(answers, key=lambda a: a.score), min(answers, key=lambda a: a.score)
+        if reason := self._reason(answers, best, worst):
+            yield Dropped(answers[0].row, reason)
+            others = answers[1:]
+        else:
+            yield self._pair(best, worst, context)
+            others = [a for a in answers if a is not best and a is not worst]
+        if not answers[0].row.candidates:
+            yield from (Dropped(other.row, reason or BETWEEN) for other in others)
+
+    def _reason(self, answers: list[_Answer], best: _Answer, worst: _Answer) -> str | None:
+        if len(answers) < self.least:
+            return ALONE
+        if len({a.row.answer for a in answers}) == 1:
+            return SAME
+        if best.score == worst.score or best.row.answer == worst.row.answer:
+            return TIE
+        return NARROW if best.score - worst.score < self.margin else None
+
+    def _pair(self, best: _Answer, worst: _Answer, context: Context) -> Example:
+        row = best.row
+        cuts = {CUT_ANSWER: is_cut(row), CUT_REJECTED: is_cut(worst.row)}
+        return replace(
+            row,
+            id=f"{row.group or row.id}/{self.name}",
+            rejected=worst.row.answer,
+            candidates=(),
+            fields=with_cuts(row.fields, **cuts),
+            scores={"chosen": best.score, "rejected": worst.score, "margin": best.score - worst.score},
+            origin=Origin(
+                block=self.name,
+                parents=tuple(dict.fromkeys((row.id, worst.row.id))),
+                model=row.origin.model,
+                iteration=context.iteration,
+            ),
+        )

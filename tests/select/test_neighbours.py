@@ -1,0 +1,90 @@
+"""`neighbours` and `originals`: distances against plain numpy, and both rules for repeats on a chain A ~ B ~ C."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.blocks.kinds import Context
+from harness.select.neighbours import Neighbours
+from harness.select.originals import Originals
+
+
+def measured(vectors: Any, **options: Any) -> dict[str, list[Any]]:
+    given = np.asarray(vectors, dtype=np.float32)
+    table = pd.DataFrame({"id": [f"r{k}" for k in range(len(given))]})
+    block = Neighbours(**options)
+    assert block.needs() == ("vector:embedding",)
+    columns = block.score_table(table, Context(vectors={"embedding": given}))
+    assert tuple(columns) == block.columns()
+    return {name: list(values) for name, values in columns.items()}
+
+
+def at(*degrees: float) -> list[tuple[float, float]]:
+    return [(float(np.cos(np.radians(d))), float(np.sin(np.radians(d)))) for d in degrees]
+
+
+def kept(tags: list[Any], by: str) -> list[str]:
+    table = pd.DataFrame({"id": [f"r{k}" for k in range(len(tags))], f"tag:{by}": tags})
+    decisions = Originals(by=by).select(table, Context())
+    assert set(decisions) <= {None, "repeat"}
+    return [name for name, reason in zip(table["id"], decisions, strict=True) if reason is None]
+
+
+@pytest.mark.parametrize("index", ["flat", "hnsw"])
+def test_distances_are_those_of_unit_vectors(index: str) -> None:
+    vectors = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32) * 3
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    squared = 2 - 2 * unit @ unit.T
+    np.fill_diagonal(squared, np.inf)
+    got = measured(vectors, near=0.3, index=index)
+    assert got["distance"] == pytest.approx(squared.min(axis=1), abs=1e-5)
+    assert got["repeats"] == [float(n) for n in (squared < 0.3).sum(axis=1)]
+
+
+def test_equal_vectors_have_distance_zero_exactly() -> None:
+    """The paper keeps rows with a distance above 0: rounding must not let a copy through."""
+    row = np.random.default_rng(1).normal(size=300)
+    other = np.random.default_rng(2).normal(size=300)
+    got = measured([row, other, row, row * 2])
+    assert got["distance"][0] == got["distance"][2] == 0.0
+    assert got["distance"][1] > 0.1
+    assert got["repeats"] == [2.0, 0.0, 2.0, 2.0]
+
+
+def test_a_chain_of_repeats_by_both_rules() -> None:
+    """A ~ B ~ C with A unlike C: the released rule drops B and C, the greedy one B only."""
+    got = measured(at(0, 10, 20, 90), near=0.05)  # 10 degrees are 0.03, 20 degrees 0.12
+    assert got["tag:similar"] == ["r0", "r0", "r1", None]
+    assert got["tag:cluster"] == ["r0", "r0", "r2", None]
+    assert kept(got["tag:similar"], "similar") == ["r0", "r3"]
+    assert kept(got["tag:cluster"], "cluster") == ["r0", "r2", "r3"]
+
+
+def test_clusters_larger_than_the_first_look_are_counted_whole() -> None:
+    """The released code looks at 500 neighbours, counts 499 at most, and may miss the first of a larger cluster."""
+    vectors = [*at(90), *at(*np.linspace(0, 1, 700))]
+    got = measured(vectors)
+    assert got["repeats"] == [0.0, *[699.0] * 700]
+    assert set(got["tag:similar"][1:]) == set(got["tag:cluster"][1:]) == {"r1"}
+    assert max(measured(vectors, most=500)["repeats"]) == 499.0
+
+
+def test_rows_without_a_vector_have_no_neighbours() -> None:
+    got = measured([(1, 0), (np.nan, np.nan), (0, 1)])
+    assert got["distance"] == [2.0, None, 2.0]
+    assert got["repeats"] == [0.0, None, 0.0]
+    assert measured(np.full((2, 3), np.nan))["distance"] == [None, None]
+    assert measured([(1, 0)])["distance"] == [None], "a single row has no neighbour"
+
+
+def test_columns_of_a_second_measure_have_names_of_their_own() -> None:
+    assert Neighbours(column="answer_").columns() == (
+        "answer_distance",
+        "answer_repeats",
+        "tag:answer_similar",
+        "tag:answer_cluster",
+    )
