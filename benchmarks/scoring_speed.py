@@ -29,9 +29,9 @@ from harness.analysis.grid import read_grid
 from harness.analysis.items import read_items
 from harness.analysis.table import comparison_text
 from harness.blocks.kinds import Grade, Metric
-from harness.evaluate._numbers import same_number
 from harness.records import evaltables
 from harness.records.hashing import file_sha256, sha256
+from harness.records.numbers import same_number
 from harness.store.artifacts import Store
 from harness.store.home import Home
 
@@ -55,9 +55,9 @@ class Timed:
         return result
 
 
-def answers(rng: np.random.Generator, share: float) -> list[tuple[str, str]]:
-    """(gold, answer) of one cell on one suite, of GSM8K's length and form."""
-    gold = rng.integers(2, 90_000, ITEMS)
+def answers(suite: int, rng: np.random.Generator, share: float) -> list[tuple[str, str]]:
+    """(gold, answer) of one cell on one suite, of GSM8K's length and form; the gold answers are the suite's."""
+    gold = np.random.default_rng(suite).integers(2, 90_000, ITEMS)
     given = np.where(rng.random(ITEMS) < share, gold, gold + 1)
     steps = "She has 12 boxes of 1,500 each, so 12 * 1500 = 18000 in all, less the 45 that broke.\n" * 4
     return [(f"{g}", f"{steps}That leaves {a:,} of them.\n#### {a:,}") for g, a in zip(gold, given, strict=True)]
@@ -82,7 +82,7 @@ def build(home: Home, timed: Timed) -> None:
         keys = {}
         for place, suite in enumerate(suites):
             rng = np.random.default_rng([place, seed, len(recipe), ord(recipe[0])])
-            made = answers(rng, RECIPES.get(recipe, 0.1) + 0.01 * rng.standard_normal())
+            made = answers(place, rng, RECIPES.get(recipe, 0.1) + 0.01 * rng.standard_normal())
             key = sha256([recipe, seed, suite])
             folder = store.path("grades", key)
             folder.mkdir(parents=True)

@@ -15,10 +15,11 @@ from harness.store.home import Home
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.analysis.claim_result import Claims
     from harness.analysis.result import Comparison
     from harness.config.model import Experiment
+    from harness.loop.outcome import Outcome
     from harness.loop.plan import Plan
-    from harness.loop.run import Outcome
     from harness.scoring.scorer import Done
 
 
@@ -75,6 +76,13 @@ def compare(experiment: str, split: str = "test", home: Home | None = None) -> C
     from harness.analysis.compare import compare_experiment
 
     return compare_experiment((home or Home.find()).path, experiment, split)
+
+
+def claims(experiment: str, home: Home | None = None) -> Claims | None:
+    """Which claims of an experiment hold, on the test split; None where it makes none."""
+    from harness.analysis.claims import claims_of_experiment
+
+    return claims_of_experiment((home or Home.find()).path, experiment)
 
 
 def score(
