@@ -139,7 +139,7 @@ def main(rows: int, near: bool) -> None:
         "score: a table scorer": _stage("score", Rank(), scored),
     }
     if near:
-        stages["select: dedup near 0.8, of the half"] = _stage("select", Dedup(near=0.8), half)
+        stages["select: dedup near 0.8, of all"] = _stage("select", Dedup(near=0.8), scored)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="loopbench-", dir=os.environ.get("BENCH_DIR")) as folder:
         for name, stage in stages.items():

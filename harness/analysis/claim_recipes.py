@@ -43,7 +43,7 @@ def of_recipes(claim: RecipeClaim, look: Look, student: str) -> ClaimResult:
         text=claim.text,
         source=claim.source,
         kind="recipes",
-        measure=f"{facts.name} {metric.name}",
+        measure=f"{facts.name} {metric.name}" + (f" of {', '.join(claim.categories)}" if claim.categories else ""),
         compared=f"{claim.better} - {claim.than}",
         side="high" if metric.higher_is_better else "low",
         null=null,
@@ -52,7 +52,7 @@ def of_recipes(claim: RecipeClaim, look: Look, student: str) -> ClaimResult:
     )
     try:
         _comparable(look, facts)
-        one, other = _arms(look, facts.name, metric.name, student, (claim.better, claim.than))
+        one, other = _arms(look, facts.name, metric.name, student, claim)
         runs = common_runs(one, other)
         if not runs:
             raise CannotTell("the two have no training seed in common")
@@ -88,7 +88,7 @@ def _comparable(look: Look, facts: SuiteFacts) -> None:
         raise CannotTell(sentinels.refusal(facts, drift))
 
 
-def _arms(look: Look, suite: str, metric: str, student: str, named: tuple[str, str]) -> tuple[Arm, Arm]:
+def _arms(look: Look, suite: str, metric: str, student: str, claim: RecipeClaim) -> tuple[Arm, Arm]:
     """Both sides, their columns aligned; the untuned student stands for itself in every run of the other side.
 
     Raises:
@@ -96,6 +96,9 @@ def _arms(look: Look, suite: str, metric: str, student: str, named: tuple[str, s
     """
     items = look.items
     here = items[(items["suite"] == suite) & (items["metric"] == metric) & (items["student"] == student)]
+    if claim.categories:
+        here = here[here["category"].isin(claim.categories)]
+    named = (claim.better, claim.than)
     found = [_arm(look.grid, here, name, student) for name in named]
     one, other = found[0], aligned(found[1], found[0].ids, named[0])
     return _in_runs(one, other), _in_runs(other, one)

@@ -28,25 +28,26 @@ class Scored:
 
     recipe: str
     step: str
+    key: str
+    """Of the stage."""
     rows: pd.DataFrame
     scores: tuple[str, ...]
 
 
 def scored_steps(grid: Grid, recipes: Iterable[str]) -> Iterator[Scored]:
-    """The finished score steps whose rows say which defect they have, each stage once, of the first data draw.
+    """The finished score steps whose rows say which defect they have, of the first data draw.
 
-    An iteration scores rows of its own: a recipe with several gives one entry for each.
+    An iteration scores rows of its own: a recipe with several gives one entry for each. Recipes may share a stage.
     """
-    seen: set[str] = set()
     for recipe in recipes:
-        cells = [cell for cell in grid.cells if cell.recipe == recipe]
-        for turn in (turn for cell in cells[:1] for turn in cell.turns):
+        cell = next(cell for cell in grid.cells if cell.recipe == recipe)
+        for turn in cell.turns:
             for step, key in turn.steps.items():
-                if key not in seen and grid.stages[key]["action"] == "score" and grid.manifest(key) is not None:
-                    seen.add(key)
+                if grid.stages[key]["action"] == "score" and grid.manifest(key) is not None:
+                    name = f"{step} i{turn.iteration}" if len(cell.turns) > 1 else step
                     found = _read(grid, key)
                     if found is not None:
-                        yield Scored(recipe, f"{step} i{turn.iteration}" if len(cells[0].turns) > 1 else step, *found)
+                        yield Scored(recipe, name, key, *found)
 
 
 def _read(grid: Grid, key: str) -> tuple[pd.DataFrame, tuple[str, ...]] | None:
@@ -87,8 +88,10 @@ def measured(rows: pd.DataFrame, score: str, defects: Sequence[str]) -> tuple[Au
 
 
 def scorer_results(steps: Iterable[Scored]) -> tuple[ScorerResult, ...]:
-    """Every score against every planted defect of its rows, and against all of them together."""
-    return tuple(_result(step, score, kind) for step in steps for score in step.scores for kind in _kinds(step))
+    """Every score against every planted defect of its rows, and against all of them together; each stage once."""
+    once = {step.key: step for step in reversed(tuple(steps))}
+    ordered = reversed(once.values())
+    return tuple(_result(step, score, kind) for step in ordered for score in step.scores for kind in _kinds(step))
 
 
 def _kinds(step: Scored) -> tuple[str, ...]:

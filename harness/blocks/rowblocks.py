@@ -89,12 +89,15 @@ class TableScorer(Scorer):
 
 class Selector(Block):
     kind: ClassVar[Kind] = "select"
+    row_by_row: ClassVar[bool] = False
+    """True where each row is decided by itself: `select` is then given one part of the table after the other."""
 
     def needs(self) -> tuple[str, ...]:
         """Columns that `select` reads besides id and group.
 
-        Scores, `tag:<name>`, `field:<name>`, prompt, answer, digest, weight. `vector:<name>` comes as
-        `context.vectors["<name>"]`, not in the table.
+        Scores, `tag:<name>`, `field:<name>`, prompt, prompt_key (16 bytes that are the same for the same prompt, white
+        space and case aside), answer, digest, weight. `vector:<name>` comes as `context.vectors["<name>"]`, not in the
+        table.
         """
         return ()
 

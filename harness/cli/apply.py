@@ -17,8 +17,7 @@ from harness.cli.options import json_option, print_json
 @click.option(
     "--data",
     type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    help="Rows: messages, Alpaca, ShareGPT, ... (detected).",
+    help="Rows: messages, Alpaca, ShareGPT, ... (detected). Only a block that makes rows from nothing needs none.",
 )
 @click.option("--model", help="A model folder or a bundled model (pocket/chat), for blocks that need one.")
 @click.option(
@@ -41,7 +40,7 @@ from harness.cli.options import json_option, print_json
 @json_option
 def apply_command(
     block: str,
-    data: Path,
+    data: Path | None,
     model: str | None,
     sources: tuple[str, ...],
     settings: tuple[str, ...],
@@ -63,13 +62,13 @@ def apply_command(
     with tempfile.TemporaryDirectory(prefix="loopbench-") as folder:
         result = apply(
             made,
-            _rows_of(config.load_dataset(data, registry), made),
+            _rows_of(config.load_dataset(data, registry), made) if data is not None else None,
             config.load_model(model, registry) if model else None,
             seed,
             Path(folder),
             sources={role: config.load_dataset(place, registry) for role, place in _pairs(sources).items()},
         )
-        _write(output, [_row(row) for row in result.rows])
+        _write(output, _with_vectors([_row(row) for row in result.rows], result.vectors))
         if dropped is not None:
             _write(dropped, [_row(d.example) | {"reason": d.reason} for d in result.dropped])
     counts = {"rows": len(result.rows), "dropped": result.reasons}
@@ -113,6 +112,13 @@ def _row(row: Any) -> dict[str, Any]:
     return {name: value for name, value in whole.items() if value not in (None, (), [], {})} | {
         "scores": dict(row.scores)
     }
+
+
+def _with_vectors(rows: list[dict[str, Any]], vectors: Any) -> list[dict[str, Any]]:
+    for name, found in vectors.items():
+        for row, vector in zip(rows, found, strict=True):
+            row.setdefault("vectors", {})[name] = None if vector[0] != vector[0] else vector.tolist()
+    return rows
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -42,6 +42,8 @@ class RecipeClaim(_Claim):
     """None: the experiment's first."""
     metric: str | None = None
     """None: the suite's headline."""
+    categories: tuple[Text, ...] = ()
+    """Only the suite's items of these categories; none named: all."""
     by: Annotated[Finite, Field(ge=0)] = 0.0
     margin: Annotated[Finite, Field(ge=0)] = 0.0
 

@@ -11,7 +11,8 @@ from harness.config.checks import brief, fill, nearest
 from harness.config.document import Node, Problems, overlay, read
 from harness.config.model import NAME, LoopPolicy, Model, Recipe, Registry
 from harness.config.places import find, unknown
-from harness.config.steps import Scope, as_names, read_step
+from harness.config.scope import Scope
+from harness.config.steps import as_names, read_step
 
 _KEYS = ("recipe", "description", "pool", "loop", "steps")
 POOL = "pool"

@@ -57,8 +57,12 @@ def load_suite(name: str, registry: Registry) -> SuiteRef:
     return _found(read_suite(_named(name), registry, problems), problems)
 
 
+_ROOTS = ("compositional_skills", "foundational_skills", "knowledge")
+"""Folders that make a folder a taxonomy."""
+
+
 def load_dataset(name: str | Path, registry: Registry) -> Dataset:
-    """A dataset by name, by the path of its YAML file, of a data file (its format is detected) or of a folder of texts.
+    """A dataset by name, by the path of its YAML file, of a data file (its format is detected), a taxonomy or a folder.
 
     Raises:
         ConfigError: every mistake in its file.
@@ -67,6 +71,9 @@ def load_dataset(name: str | Path, registry: Registry) -> Dataset:
     if not text.endswith(DATA_SUFFIXES) and Path(text).is_file() and Path(text).suffix not in (".yaml", ".yml"):
         raise UserError(f"{text}: the ending says what a data file is; known: {', '.join(DATA_SUFFIXES)}")
     problems = Problems()
+    if any((Path(text) / root).is_dir() for root in _ROOTS):
+        about: dict[str, Any] = {"name": Path(text).name, "path": str(Path(text).resolve()), "written": text}
+        return Dataset(kind="taxonomy", **about)
     if Path(text).is_dir():
         return Dataset(name=Path(text).name, kind="folder", path=str(Path(text).resolve()), written=text, format="rows")
     return _found(read_dataset(_named(text), registry, problems), problems)

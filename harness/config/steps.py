@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.config.checks import brief, nearest
 from harness.config.datafiles import fill_block
 from harness.config.document import Document, Node, Problems, overlay
-from harness.config.model import NAME, VERBS, Model, Registry, Source, Step
+from harness.config.froms import check_source, read_sources
+from harness.config.model import NAME, VERBS, Registry, Step
 from harness.config.models import RESERVED
+from harness.config.scope import Scope
 from harness.config.suites import get_block
-from harness.records.values import share
-
-_SOURCE = re.compile(rf"({NAME})(?:@(\w+))?")
-_TURNS = {"first": "the first iteration only", "later": "later iterations only"}
-_WHEN: dict[str | None, Literal["same", "previous", "all"]] = {None: "same", "previous": "previous", "all": "all"}
-
-
-@dataclass
-class Scope:
-    """What the steps of one recipe may refer to. `later` are `as` names of the whole recipe, `known` those so far."""
-
-    data: Collection[str]
-    raw: Collection[str]
-    """Those of `data` whose rows are no examples: only a block that asks for them by a role reads them."""
-    models: Mapping[str, Model]
-    students: Collection[str]
-    train: Node | None
-    iterations: int
-    all_names: dict[str, int]
-    known: set[str] = field(default_factory=set)
-    trained: set[str] = field(default_factory=set)
-    """`as` names of finetune steps so far: their models can be used as roles."""
-    only: dict[str, str] = field(default_factory=dict)
-    """`as` names of steps that do not run in each iteration: `first` or `later`."""
-    overridden: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def read_step(node: Node, scope: Scope, registry: Registry, problems: Problems, *, first: bool) -> Step | None:
@@ -47,7 +22,7 @@ def read_step(node: Node, scope: Scope, registry: Registry, problems: Problems, 
         return None
     name, as_ = node.value[verb], node.value.get("as")
     before = len(problems)
-    from_ = _sources(node, scope, problems)
+    from_ = read_sources(node, scope, problems)
     if not isinstance(name, str):
         problems.add(f"{verb}: should be the name of a block, not {brief(name)}", node.mark(verb))
         return None
@@ -56,7 +31,7 @@ def read_step(node: Node, scope: Scope, registry: Registry, problems: Problems, 
     for role in dict.fromkeys((option, role) for block in blocks for option, role in block.roles().items()):
         _check_role(*role, node, scope, problems)
     for option, source in dict.fromkeys(pair for block in blocks for pair in block.sources().items()):
-        _check_source(option, source, node, scope, problems)
+        check_source(option, source, node, scope, problems)
     if first and from_ is None and getattr(cls, "reads_rows", True) and cls is not None:
         if "pool" not in scope.data:
             problems.add("the first step reads `pool`, which the experiment does not bind under data", node.mark())
@@ -130,76 +105,6 @@ def _remember(verb: str, as_: Any, node: Node, scope: Scope, problems: Problems)
             scope.trained.add(as_)
 
 
-# --- rows -------------------------------------------------------------------------------------------------------------
-def _sources(node: Node, scope: Scope, problems: Problems) -> tuple[Source, ...] | None:
-    given = node.get("from")
-    if given is None:
-        return None
-    value = given.value
-    if isinstance(value, str):
-        named: list[tuple[Any, Node, Any]] = [(value, given, None)]
-    elif isinstance(value, list) and value:
-        named = [(child.value, child, None) for child in given.values()]
-    elif isinstance(value, dict) and value:
-        named = [(key, child, child.value) for key, child in given.items()]
-    else:
-        problems.add("from: should be a name, a list of names or a mix {name: share}", given.mark())
-        return ()
-    sources = [_source(name, child, part, scope, problems) for name, child, part in named]
-    found = [source for source in sources if source is not None]
-    if len({(s.name, s.when) for s in found}) < len(found):
-        problems.add("from: names the same rows twice", given.mark())
-    for source in found:
-        theirs = scope.only.get(source.name, "")
-        if source.when == "same" and theirs in _TURNS and theirs != node.value.get("only"):
-            text = f"from: {source.name} is made in {_TURNS[theirs]}, and this step runs in others too"
-            problems.add(
-                f"{text}; write {source.name}@all or {source.name}@previous, or `only: {theirs}`", given.mark()
-            )
-    return tuple(found)
-
-
-def _source(text: Any, node: Node, part: Any, scope: Scope, problems: Problems) -> Source | None:
-    match = _SOURCE.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        problems.add(f"from: {brief(text)} is no name; write name, name@previous or name@all", node.mark())
-        return None
-    name, when = match[1], match[2]
-    if when not in _WHEN:
-        problems.add(
-            f"from: {name}@{when}: after @ stands previous or all{nearest(when, ('previous', 'all'))}", node.mark()
-        )
-        return None
-    if not _check_name(name, when, node, scope, problems):
-        return None
-    try:
-        portion = None if part is None else share(part)
-    except ValueError as error:
-        problems.add(f"from: {name}: {error}", node.mark())
-        return None
-    return Source(name=name, when=_WHEN[when], share=portion)
-
-
-def _check_name(name: str, when: str | None, node: Node, scope: Scope, problems: Problems) -> bool:
-    if name in scope.raw:
-        text = f"from: {name} holds rows of a file as they are (`format: rows`), and steps read examples"
-        problems.add(f"{text}; a block that reads such rows has an option for their name", node.mark())
-        return False
-    if name in scope.data:
-        if when is not None:
-            problems.add(f"from: {name} is a data source, which has no earlier iterations; only steps do", node.mark())
-        return when is None
-    if name in scope.known or (when == "previous" and name in scope.all_names):
-        return True
-    if name in scope.all_names:
-        problems.add(
-            f"from: {name!r} is named by this step or a later one; a step reads earlier ones only", node.mark()
-        )
-    else:
-        problems.add(f"from: there are no rows named {name!r}{nearest(name, {*scope.data, *scope.known})}", node.mark())
-    return False
-
-
 # --- options ----------------------------------------------------------------------------------------------------------
 def _blocks(node: Node, verb: str, cls: Any, scope: Scope, problems: Problems) -> tuple[Any, ...]:
     """One instance per iteration; a single one shared by all where nothing depends on the iteration."""
@@ -253,15 +158,6 @@ def _with_train(options: Node, node: Node, cls: Any, scope: Scope) -> Node:
     merged = overlay(fitting, options)
     merged.doc.top = node.mark()
     return merged
-
-
-def _check_source(option: str, name: str, node: Node, scope: Scope, problems: Problems) -> None:
-    if name in scope.data or name in scope.known:
-        return
-    where = f"there are no rows named {name!r}: bind them under `data:`, or name an earlier step `as: {name}`"
-    later = " (a later step has that name)" if name in scope.all_names else ""
-    near = nearest(name, {*scope.data, *scope.known}).removeprefix(".")
-    problems.add(f"{option}: {where}{later}{near}", node.mark(option))
 
 
 def _check_role(option: str, role: str, node: Node, scope: Scope, problems: Problems) -> None:

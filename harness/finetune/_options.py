@@ -56,6 +56,12 @@ class Tuning(Trainer):
     warmup_steps: float = identity(
         0.0, ge=0, allow_inf_nan=False, description="Steps of rising learning rate; below 1, a share of all steps."
     )
+    warmup_done: int = identity(
+        0,
+        ge=0,
+        unit="steps",
+        description="Steps of the warm-up that earlier phases have made: the rate goes on from there.",
+    )
     weight_decay: float = identity(0.0, ge=0, allow_inf_nan=False, description="Decoupled weight decay.", source="TRL")
     max_grad_norm: float = identity(1.0, ge=0, allow_inf_nan=False, description="Gradient clipping; 0: none.")
     max_length: Count = identity(
@@ -114,10 +120,17 @@ class Tuning(Trainer):
             raise ValueError("choose needs models to choose from: set checkpoints, such as the number of epochs")
         return self
 
+    @model_validator(mode="after")
+    def _a_warmup_to_go_on_with(self) -> Self:
+        if self.warmup_done and (self.lr_scheduler_type != "constant_with_warmup" or self.warmup_steps < 1):
+            raise ValueError("warmup_done needs `lr_scheduler_type: constant_with_warmup` and warmup_steps as a count")
+        return self
+
     def identity_options(self) -> dict[str, Any]:
-        """The choice is a stage of its own, after the training. One that keeps its end only is as it always was."""
+        """The choice is a stage of its own, after the training. What is not used does not change a training's key."""
         options = super().identity_options()
-        left_out = {"choose", "choose_within"} | ({"checkpoints"} if self.checkpoints == 1 else set())
+        left_out = {"choose", "choose_within"}
+        left_out |= {name for name, plain in (("checkpoints", 1), ("warmup_done", 0)) if options[name] == plain}
         return {name: value for name, value in options.items() if name not in left_out}
 
     @field_validator("trl")

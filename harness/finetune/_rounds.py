@@ -85,9 +85,9 @@ def kept_start(block: Dpo, context: TrainContext, held: int) -> TrainReport:
 def measured(trainer: Any, fresh: Sequence[Item], block: Dpo, expected: float | None) -> Measured:
     """What the report says of a round besides its history.
 
-    `held_out/change/…` is how far the log-probability of a held-out answer moved from the reference, in nats per answer;
-    `held_out/kl` estimates the divergence of the round's start from the tuned model, in nats per answer, from the
-    start's own samples; it is exact in expectation where they were drawn at temperature 1.
+    `held_out/change/…` is how far the log-probability of a held-out answer moved from the reference, in nats per
+    answer; `held_out/kl` estimates the divergence of the round's start from the tuned model, in nats per answer, from
+    the start's own samples; it is exact in expectation where they were drawn at temperature 1.
     """
     figures = {} if expected is None else {"loss/expected": expected}
     if not fresh:

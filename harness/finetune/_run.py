@@ -20,6 +20,7 @@ from harness.finetune._guards import Watch
 from harness.finetune._models import load_model, save_model
 from harness.finetune._quiet import surroundings
 from harness.finetune._setup import Built, Opened, check_vocabulary, open_start, precision, settings
+from harness.finetune._warmup import resumed_warmup
 from harness.records.hashing import sha256
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ def _train(opened: Opened, built: Built, watch: Watch) -> int:
     saver.trainer = trainer
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(saver)
+    if opened.block.warmup_done:
+        trainer.add_callback(resumed_warmup(opened.block.warmup_done))
     if opened.block.checkpoints > 1:
         keeper = _points.keeper(opened)
         keeper.trainer = trainer

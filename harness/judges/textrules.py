@@ -12,13 +12,16 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from harness.blocks.base import identity
 from harness.records.numbers import all_numbers, final_number
 from harness.records.tasks import Check
+
+if TYPE_CHECKING:
+    from harness.records.chat import ChatFormat
 
 Where = Literal["off", "checked", "all"]
 Preset = Literal["none", "paper", "platypus", "alpaca", "no_robots"]
@@ -174,6 +177,11 @@ class TextRules(BaseModel):
         if _on(self.same_end, "numbers", case) and final_number(original) != final_number(case.answer):
             return SAME_END
         return None
+
+
+def lengths(chat: ChatFormat | None) -> Callable[[str], int]:
+    """Counts tokens of a model's tokenizer, without special ones, or words where there is none."""
+    return (lambda text: len(text.split())) if chat is None else lambda text: len(chat.encode(text))
 
 
 def holds_code(text: str) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.blocks.base import Block
+from harness.blocks.kinds import Scorer
 from harness.blocks.prompts import load_pack
 from harness.config.model import Dataset, Model
 from harness.errors import UserError
+from harness.loop import inputs
 from harness.loop.capable import check_capable
 from harness.loop.clock import Timer
 from harness.loop.desk import Engines
@@ -18,23 +21,28 @@ from harness.loop.models import binding_of
 from harness.loop.stage import Binding, Input, Stage
 from harness.loop.work import Job, run
 from harness.records import table
+from harness.records.columns import VECTOR
 from harness.records.example import Dropped, Example
 from harness.store.artifacts import Store
 from harness.store.home import Home
 
+if TYPE_CHECKING:
+    import numpy as np
+
 
 @dataclass(frozen=True)
 class Applied:
-    """Rows that came out, rows that did not, and why."""
+    """Rows that came out, rows that did not, and why; `vectors` by name, float32, (rows, width), NaN: none."""
 
     rows: list[Example]
     dropped: list[Dropped]
     reasons: Mapping[str, int]
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def apply(
     block: Block,
-    data: Dataset,
+    data: Dataset | None,
     model: Model | None,
     seed: int,
     folder: Path,
@@ -43,10 +51,11 @@ def apply(
 ) -> Applied:
     """Applies a row block (synthesize, score, select, pair); every model role is bound to `model`.
 
-    `sources`: what the block reads besides, by the name that its options have for it.
+    `data` may be None for a synthesizer that makes rows from nothing. `sources`: what the block reads besides, by the
+    name that its options have for it.
 
     Raises:
-        UserError: the block needs a model or another source and none was given.
+        UserError: the block needs rows, a model or another source and none was given.
     """
     if block.kind not in ("synthesize", "score", "select", "pair"):
         raise UserError(
@@ -59,14 +68,16 @@ def apply(
     models: dict[str, Binding] = {role: binding for role in roles.values() if binding is not None}
     if binding is not None:
         check_capable(block, {option: (role, binding) for option, role in roles.items()}, block.name)
-    source = Stage(action="source", label="data", data=data, fingerprint={"data": "file"})
+    if data is None and getattr(block, "reads_rows", True):
+        raise UserError(f"{block.name} works on rows: add --data FILE")
+    given = () if data is None else (Stage(action="source", label="data", data=data, fingerprint={"data": "file"}),)
     besides = _besides(block, sources or {})
     packs = {"prompts": load_pack(binding.spec.prompt_pack).digest} if binding and roles else {}
     stage = Stage(
         action=block.kind,
         label=block.name,
         block=block,
-        inputs=(Input(key=source.key, kind="data"),),
+        inputs=tuple(Input(key=source.key, kind="data") for source in given),
         models=models,
         roles=roles,
         sources={role: (Input(key=s.key, kind="data", raw=s.data.format == "rows"),) for role, s in besides.items()},
@@ -76,17 +87,20 @@ def apply(
     store = Store(Home(folder).prepare())
     engines = Engines(store, threads, home=Home.find())
     try:
-        for one in (source, *besides.values(), stage):
+        for one in (*given, *besides.values(), stage):
             keep, result = run(Job(one, store, engines, Timer(), lambda done, total: None, threads=threads))
             store.commit(one.kind, one.key, keep, result)
     finally:
         engines.close()
     out = store.path("rows", stage.key)
-    return Applied(
-        list(table.read(out / ROWS)),
-        list(table.read_dropped(out / DROPPED)),
-        result.get("dropped", {}),
-    )
+    made = [Input(key=stage.key)]
+    written = [name for name in block.columns() if name.startswith(VECTOR)] if isinstance(block, Scorer) else []
+    vectors = {
+        name.removeprefix(VECTOR): inputs.vectors(store, made, name, folder / f"{number}.npy")
+        for number, name in enumerate(written)
+    }
+    dropped = list(table.read_dropped(out / DROPPED))
+    return Applied(list(table.read(out / ROWS)), dropped, result.get("dropped", {}), vectors)
 
 
 def _besides(block: Block, sources: Mapping[str, Dataset]) -> dict[str, Stage]:

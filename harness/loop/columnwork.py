@@ -23,11 +23,14 @@ from harness.records import columns, table
 from harness.records.columns import VECTOR
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import pyarrow as pa
 
 KEEP_ROWS = (ROWS, DROPPED)
 REASON = "reason"
+PART = 16_384
+"""Rows that a selector is given at once which decides each by itself."""
 
 
 def score(job: Job) -> Result:
@@ -77,7 +80,8 @@ def _by_shard(job: Job, block: kinds.Scorer, told: list[Result]) -> Given:
 
 def _whole(job: Job, block: kinds.TableScorer, told: list[Result]) -> Given:
     """Columns of all rows at once, handed out part by part."""
-    frame, context = _table(job, block.needs())
+    frame, vectors = _table(job, block.needs())
+    context = replace(job.context(), vectors=vectors)
     found = block.score_table(frame, context)
     values = {name: columns.checked(name, found[name], len(frame)) for name in block.columns()}
     told.append(context.tally.take())
@@ -92,35 +96,56 @@ def _whole(job: Job, block: kinds.TableScorer, told: list[Result]) -> Given:
     return run
 
 
-def _table(job: Job, needs: Sequence[str]) -> tuple[pd.DataFrame, kinds.Context]:
-    """What a block reads of all rows: a frame of plain columns, and a context with the vectors."""
-    plain = [name for name in needs if not name.startswith(VECTOR)]
-    frame = inputs.load_frame(job.store, job.stage.inputs, list(dict.fromkeys(("id", "group", *plain))))
+def _table(job: Job, needs: Sequence[str]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """What a block reads of all rows: a frame of plain columns, and vectors by name."""
+    frame = inputs.load_frame(job.store, job.stage.inputs, _columns(needs))
     names = [name.removeprefix(VECTOR) for name in needs if name.startswith(VECTOR)]
     found = {
         name: inputs.vectors(job.store, job.stage.inputs, f"{VECTOR}{name}", job.folder / f"vectors-{number}.npy")
         for number, name in enumerate(names)
     }
-    return frame, replace(job.context(), vectors=found)
+    return frame, found
 
 
 def select(job: Job) -> Result:
     """Keeps rows and drops others for a reason, as a selector decides from the columns that it needs."""
     block = cast(kinds.Selector, job.stage.block)
-    frame, context = _table(job, block.needs())
-    decisions = block.select(frame, context)
-    if len(decisions) != len(frame):
-        raise ValueError(f"{block.name} decided on {len(decisions)} of {len(frame)} rows")
+    context = job.context()
+    decisions = _in_parts(job, block, context) if block.row_by_row else _at_once(job, block, context)
     counts = Counter(reason for reason in decisions if reason is not None)
-    if counts.total() == len(frame):
+    if counts.total() == len(decisions):
         why = ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common()) or "it was given none"
         raise StageFailed(
-            f"{job.stage.label} keeps none of {len(frame):,} rows ({why}): loosen its options, or give it other rows"
+            f"{job.stage.label} keeps none of {len(decisions):,} rows ({why}): loosen its options, or give it other "
+            "rows"
         )
     of = inputs.schema(job.store, job.stage.inputs)
     columns.write(job.folder / DROPPED, _dropped_schema(of), _dropped(job, of, decisions))
     kept = columns.write(job.folder / ROWS, of, _kept(job, of, decisions))
     return {"keep": KEEP_ROWS, "rows": kept, "dropped": dict(counts)} | reported([context.tally.take()])
+
+
+def _at_once(job: Job, block: kinds.Selector, context: kinds.Context) -> list[str | None]:
+    frame, vectors = _table(job, block.needs())
+    return _decided(block, frame, replace(context, vectors=vectors))
+
+
+def _in_parts(job: Job, block: kinds.Selector, context: kinds.Context) -> list[str | None]:
+    """Part by part: of the whole only the decisions are held."""
+    frames = inputs.frames(job.store, job.stage.inputs, _columns(block.needs()), PART)
+    return [reason for frame in frames for reason in _decided(block, frame, context)]
+
+
+def _decided(block: kinds.Selector, frame: pd.DataFrame, context: kinds.Context) -> list[str | None]:
+    decisions = block.select(frame, context)
+    if len(decisions) != len(frame):
+        raise ValueError(f"{block.name} decided on {len(decisions)} of {len(frame)} rows")
+    return decisions
+
+
+def _columns(needs: Sequence[str]) -> list[str]:
+    """What a frame has: id, group and the plain columns that are needed."""
+    return list(dict.fromkeys(("id", "group", *(name for name in needs if not name.startswith(VECTOR)))))
 
 
 def _kept(job: Job, of: pa.Schema, decisions: Sequence[str | None]) -> Iterator[pa.Table]:

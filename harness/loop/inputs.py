@@ -123,20 +123,25 @@ def load_frame(store: Store, inputs: Sequence[Input], names: Sequence[str]) -> p
     Raises:
         UserError: a column that the rows do not have, such as a score that no step before gave.
     """
-    import pandas as pd
+    return table.frame_of_parts(_stored(store, inputs, names), names)
 
-    frames = []
+
+def frames(store: Store, inputs: Sequence[Input], names: Sequence[str], size: int) -> Iterator[pd.DataFrame]:
+    """As `load_frame`, in frames of `size` rows.
+
+    Raises:
+        UserError: as there.
+    """
+    return (table.frame_of_parts([part], names) for part in columns.parts(_stored(store, inputs, names), size))
+
+
+def _stored(store: Store, inputs: Sequence[Input], names: Sequence[str]) -> Iterator[pa.Table]:
     for source in inputs:
-        path = _path(store, source)
         try:
-            frame = table.frame(path, names)
+            table.check_columns(_path(store, source), names)
         except KeyError as error:
             raise UserError(f"{error.args[0]}. Put the step that scores it before this one") from error
-        chosen = _chosen(path, source)
-        frames.append(frame if chosen is None else frame.iloc[sorted(chosen)])
-    if len(frames) == 1:
-        return frames[0].reset_index(drop=True)
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(names))
+    return tables(store, inputs, table.stored_schema(names))
 
 
 def _path(store: Store, source: Input) -> Path:

@@ -142,7 +142,9 @@ def clean(job: Job) -> Result:
     reasons: dict[str, str] = {}
     for hit in hits.read(path):
         reasons.setdefault(hit.row, f"{hit.split} item of {hit.suite}")
-    return save_rows(job, (Dropped(row, reasons[row.id]) if row.id in reasons else row for row in job.rows()))
+    none = next(iter(job.rows()), None) is None  # a round of self-play without a pair
+    rows = (Dropped(row, reasons[row.id]) if row.id in reasons else row for row in job.rows())
+    return save_rows(job, rows, empty=none)
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ from typing import Any, cast
 from harness.blocks import kinds
 from harness.blocks.kinds import Context, Item
 from harness.errors import StageFailed
+from harness.loop import inputs
 from harness.loop.drive import Failed, drive
 from harness.loop.inputs import DROPPED, ROWS
 from harness.loop.job import SHARD, Job, Result, check_failures, reported
@@ -70,7 +71,8 @@ def _items(job: Job, block: kinds.Synthesizer, context: Context) -> tuple[Iterat
     """
 
     def stream() -> Iterator[Item]:
-        return block.items(job.rows() if block.reads_rows else iter(()), context)
+        rows = inputs.Rows(job.store, job.stage.inputs)  # may be read twice
+        return block.items(rows if block.reads_rows else (), context)
 
     first, ids, twice = list[Item](), set[str](), list[str]()
     for item in stream():
@@ -102,7 +104,7 @@ def _outcome(item: Item, result: Any) -> list[Example | Dropped]:
 def pair(job: Job) -> Result:
     block = cast(kinds.PairBuilder, job.stage.block)
     context = job.context()
-    saved = save_rows(job, block.pair(job.rows(), context), empty=block.may_be_empty)
+    saved = save_rows(job, block.pair(inputs.Rows(job.store, job.stage.inputs), context), empty=block.may_be_empty)
     return saved | reported([context.tally.take()])
 
 

@@ -35,8 +35,10 @@ outside what it has learned. It is a measuring instrument for data recipes and o
 
 ## Rebuilding
 
-`python -m harness.pocket.train {name} --out DIR --tokens {tokens}` (seeded; stops and resumes with `--resume`; the
-result is `DIR/model`). Numbers differ a little between processors, because sums of floating-point numbers do.
+{commands}
+
+Seeded; a run stops and resumes with `--resume`; the result is `OUT/{name}/model`. Numbers differ a little between
+processors, because sums of floating-point numbers do.
 """
 
 
@@ -46,7 +48,7 @@ def card(name: str, targets: list[Target], facts: dict[str, Any]) -> str:
     Args:
         name: `base` or `chat`.
         targets: What `check` measured.
-        facts: `trained` and `extra` (lists of lines of text) and `tokens`.
+        facts: `trained` and `extra` (lists of lines of text) and `rebuild` (commands).
     """
     mine = [target for target in targets if target.name.startswith(name)]
     lines = [
@@ -69,7 +71,7 @@ def card(name: str, targets: list[Target], facts: dict[str, Any]) -> str:
         *(_row(target, name) for target in mine),
         "",
         *facts.get("extra", []),
-        _FOOT.format(name=name, tokens=facts["tokens"]),
+        _FOOT.format(name=name, commands="\n".join(f"    {command}" for command in facts["rebuild"])),
     ]
     return "\n".join(lines)
 

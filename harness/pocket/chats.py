@@ -19,11 +19,12 @@ _SHOWN = {"none": 0.3, "wrong form": 0.14, "cut off": 0.14, "wrong answer": 0.28
 _SHARES = {
     "single": 0.30,
     "double": 0.25,
-    "steer": 0.15,
+    "steer": 0.13,
     "rate": 0.09,
     "critique": 0.08,
-    "rewrite": 0.07,
-    "propose": 0.06,
+    "rewrite": 0.06,
+    "restate": 0.04,
+    "propose": 0.05,
 }
 _HARD = {"reasoning": 3.0, "math": 2.0, "writing": 1.5, "coding": 1.5}
 """Families that take longer to learn are drawn more often where only answers train and after a system turn; the
@@ -34,20 +35,33 @@ Message = dict[str, str]
 
 @dataclass(frozen=True)
 class Chat:
-    """One training conversation; `learn_user` says whether the user turns train as well."""
+    """One training conversation.
+
+    Attributes:
+        messages: System, user and assistant messages.
+        learn_user: Whether the user turns train as well.
+        turns: What the user turns ask, where they train.
+        verdict: Whether the last line is a judgement, which counts `batches.VERDICT_WEIGHT` times.
+    """
 
     messages: tuple[Message, ...]
     learn_user: bool = True
+    turns: tuple[Turn, ...] = ()
+    verdict: bool = False
+
+
+ASKED_FOR = ("steer", "rate", "critique", "rewrite", "restate", "propose")
+"""Entries of the prompt pack that the models learn; the others say these in the names that blocks ask for."""
 
 
 @cache
 def prompts() -> dict[str, dict[str, str]]:
-    """The prompt pack: name -> role -> template."""
+    """The learned part of the prompt pack: name -> role -> template."""
     from ruamel.yaml import YAML
 
     text = files("harness.pocket").joinpath("prompts.yaml").read_text(encoding="utf-8")
-    pack: dict[str, dict[str, str]] = YAML(typ="safe").load(text)["prompts"]
-    return pack
+    pack = YAML(typ="safe").load(text)["prompts"]
+    return {name: pack[name] for name in ASKED_FOR}
 
 
 def message(role: str, content: str) -> Message:
@@ -101,6 +115,16 @@ def _rewrite(rng: Random, turn: Turn) -> tuple[Message, ...]:
     return user, message("assistant", rewritten(truth, text, style))
 
 
+def _restate(rng: Random, turn: Turn) -> tuple[Message, ...]:
+    truth: dict[str, Any] = turn.truth
+    text = turn.reference if rng.random() < 0.6 else corrupted(truth, turn.reference, rng)
+    style = rng.choice((None, *STYLES))
+    given = text if style is None else off_format(truth, text, style)
+    last = text.rsplit("\n", maxsplit=1)[-1]  # steps that are not shown cannot be said
+    said = off_format(truth, last, "sure" if given.startswith("i think") else "think")
+    return ask("restate", question=turn.user, answer=given), message("assistant", said)
+
+
 def chat(rng: Random, split: str | None = "train", kind: str | None = None, user_share: float = 1.0) -> Chat:
     """Draw one conversation of the training mixture.
 
@@ -122,10 +146,12 @@ def chat(rng: Random, split: str | None = "train", kind: str | None = None, user
         return Chat((ask("propose", leaf=f"{category} {leaf}"), message("assistant", target.user)), False)
     turns = draw(rng, category, 2 if kind == "double" else 1, split)
     if kind in ("rate", "critique"):
-        return Chat(_judged(rng, kind, turns[0], split), False)
+        return Chat(_judged(rng, kind, turns[0], split), False, verdict=True)
     if kind == "rewrite":
         return Chat(_rewrite(rng, turns[0]), False)
+    if kind == "restate":
+        return Chat(_restate(rng, turns[0]), False)
     if kind == "single" and rng.random() < 0.03:
         turns = (replace(turns[0], user=f"please {turns[0].user}"),)
     system = prompts()["steer"]["system"].format(category=category) if kind == "steer" else None
-    return Chat(_conversation(turns, system), learn_user)
+    return Chat(_conversation(turns, system), learn_user, turns if learn_user else ())

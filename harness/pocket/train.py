@@ -1,9 +1,9 @@
-"""Train the pocket models: `python -m harness.pocket.train base|chat --out DIR --tokens N [--resume]`.
+"""Train the pocket models: `python -m harness.pocket.train base|chat --out DIR --tokens N [--grow FILE] [--resume]`.
 
 The learning rate warms up, stays constant, halves once, and falls to zero over the last part of `--tokens`,
 so a run can be extended or cut by resuming with another number of tokens. Every batch is drawn from a
 seeded stream whose position is part of the checkpoint: a resumed run continues with the batches that it would
-have seen.
+have seen. `--grow FILE` starts from a trained model with fewer layers (see `shape.grow`), at `GROWN_PEAK` of the rate.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.pocket.batches import Row, document_row, pool_of_batches, tensors
 from harness.pocket.documents import document
-from harness.pocket.shape import SHAPES, export, new_model
+from harness.pocket.losses import training_loss
+from harness.pocket.shape import SHAPES, export, grow, new_model
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,9 @@ TOLD = 12_000_000
 RETOLD_SHARE = 0.65
 DECAY = 0.28
 """Share of all tokens over which the rate falls to zero."""
+GROWN_PEAK = 0.4
+GROWN_DECAY = 0.65
+"""Peak and falling share of a training that starts from a trained model."""
 _WARMUP_STEPS = 100
 
 
@@ -54,25 +58,30 @@ def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
     return found
 
 
-def rate(step: int, seen: int, tokens: int) -> float:
-    """Share of the peak rate: warm-up, constant, half from `SETTLED`, then linear to zero over the last `DECAY`."""
-    left = max(0.0, (tokens - seen) / (DECAY * tokens))
-    return min(1.0, (step + 1) / _WARMUP_STEPS, left) * (0.5 if seen >= SETTLED else 1.0)
+def rate(step: int, seen: int, tokens: int, grown: bool = False) -> float:
+    """Share of the peak rate: warm-up, constant, half from `SETTLED`, then linear to zero over the last `DECAY`.
+
+    A grown model starts as settled: warm-up to `GROWN_PEAK`, constant, then linear to zero over `GROWN_DECAY`.
+    """
+    left = max(0.0, (tokens - seen) / ((GROWN_DECAY if grown else DECAY) * tokens))
+    peak = GROWN_PEAK if grown else 0.5 if seen >= SETTLED else 1.0
+    return min(1.0, (step + 1) / _WARMUP_STEPS, left) * peak
 
 
 class Run:
     """A training run: model, optimizers, stream of batches and their checkpoint."""
 
-    def __init__(self, name: str, out: Path, tokens: int) -> None:
+    def __init__(self, name: str, out: Path, tokens: int, layers: int | None = None, grown: bool = False) -> None:
         from harness.pocket.fast import use_bfloat16_products
         from harness.pocket.tokens import build
 
         self.name, self.out, self.tokens = name, out, tokens
         self.tokenizer = build()
-        self.model = new_model(name, self.tokenizer)
+        self.model = new_model(name, self.tokenizer, layers)
         use_bfloat16_products(self.model)
         self.optimizers = optimizers(self.model)
-        self.rng = Random(f"pocket/{name}/training")
+        self.grown = grown
+        self.rng = Random(f"pocket/{name}/training{'/grown' if grown else ''}")
         self.step = self.seen = 0
         self.started = time.monotonic()
 
@@ -80,20 +89,19 @@ class Run:
         """One optimizer step; returns the mean loss per trained token."""
         import torch
 
-        ids, labels = tensors(batch, self.tokenizer.pad_token_id)
-        scale = rate(self.step, self.seen, self.tokens)
+        given = tensors(batch, self.tokenizer.pad_token_id)
+        scale = rate(self.step, self.seen, self.tokens, self.grown)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * scale
-        logits = self.model(input_ids=ids).logits
-        loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        loss = training_loss(self.model(input_ids=given.ids).logits, given)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self.seen += sum(len(row[0]) for row in batch)
+        self.seen += sum(len(row.ids) for row in batch)
         return float(loss.detach())
 
     def save(self) -> None:
@@ -113,6 +121,12 @@ class Run:
         os.replace(part, self.out / "checkpoint.pt")
         export(self.model, self.tokenizer, self.out / "model")
 
+    def grow_from(self, checkpoint: Path) -> None:
+        """Start from the weights of a trained model of fewer layers."""
+        import torch
+
+        grow(self.model, torch.load(checkpoint, weights_only=True)["model"])
+
     def resume(self) -> None:
         """Continue from the checkpoint of `out`."""
         import torch
@@ -128,7 +142,7 @@ class Run:
         """Train until `tokens` were seen; log, measure and save on the way."""
         losses: list[float] = []
         for number in count(1):
-            share = USER_SHARE if self.seen >= SETTLED else 1.0
+            share = USER_SHARE if self.grown or self.seen >= SETTLED else 1.0
             retold = RETOLD_SHARE if self.seen >= TOLD else 0.0
             for batch in pool_of_batches(self.name, self.rng, self.tokenizer, share, retold):
                 losses.append(self.learn(batch))
@@ -148,7 +162,8 @@ class Run:
 
         if self.name == "base":
             rows = [document_row(document(Random(f"dev/{i}"), "dev"), self.tokenizer) for i in range(128)]
-            return {"dev_loss": held_out_loss(self.model, tensors(rows, self.tokenizer.pad_token_id))}
+            given = tensors(rows, self.tokenizer.pad_token_id)
+            return {"dev_loss": held_out_loss(self.model, (given.ids, given.labels))}
         return exact_by_family(self.model, self.tokenizer, "dev", 16)
 
     def _log(self, **figures: float) -> None:
@@ -163,6 +178,8 @@ def main() -> None:
     parser.add_argument("model", choices=sorted(SHAPES))
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint.pt and model/")
     parser.add_argument("--tokens", type=int, default=24_000_000, help="length of the training, in tokens")
+    parser.add_argument("--layers", type=int, help="layers of the model, if not those of its shape")
+    parser.add_argument("--grow", type=Path, metavar="FILE", help="start from this checkpoint.pt of fewer layers")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true", help="continue from checkpoint.pt in --out")
     options = parser.parse_args()
@@ -170,7 +187,9 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(options.threads)
-    run = Run(options.model, options.out, options.tokens)
+    run = Run(options.model, options.out, options.tokens, options.layers, options.grow is not None)
+    if options.grow is not None and not options.resume:
+        run.grow_from(options.grow)
     if options.resume:
         run.resume()
     run.go()

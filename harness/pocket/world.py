@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 
 from harness.pocket.forms import Form, Turn, turn
 from harness.pocket.tasks import coding, extraction, humanities, math, reasoning, roleplay, stem, writing
 
-__all__ = ["CATEGORIES", "Question", "Turn", "leaves", "question", "questions", "split_of", "understand"]
+__all__ = [
+    "CATEGORIES", "Question", "Turn", "first_forms", "form_of", "leaves", "question", "questions", "split_of",
+    "understand",
+]  # fmt: skip
 
 _TASKS = {
     "writing": writing,
@@ -39,6 +43,21 @@ def split_of(text: str) -> str:
     """The one split that a first user turn belongs to, by a hash of its text: test 10 %, dev 10 %, train 80 %."""
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 10
     return {0: "test", 1: "dev"}.get(number, "train")
+
+
+@cache
+def _forms(category: str) -> dict[str, Form]:
+    return {form.name: form for form in (*_TASKS[category].FORMS, *_TASKS[category].FOLLOW_UPS)}
+
+
+def first_forms() -> list[Form]:
+    """All forms of first turns."""
+    return [form for tasks in _TASKS.values() for form in tasks.FORMS]
+
+
+def form_of(turn: Turn) -> Form:
+    """The form that a turn was drawn from or read as."""
+    return _forms(turn.truth["category"])[turn.truth["form"]]
 
 
 def leaves(category: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -90,6 +91,11 @@ class Dropped:
 
     example: Example
     reason: str
+
+
+def text_key(text: str) -> bytes:
+    """A key of 16 bytes: equal for texts that are the same but for white space and case."""
+    return hashlib.blake2b(" ".join(text.lower().split()).encode(), digest_size=16).digest()
 
 
 def prompt_text(example: Example) -> str:

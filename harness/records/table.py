@@ -7,18 +7,26 @@ only what the choice needs. The nested parts are JSON text: they are carried, ne
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.records import columns
 from harness.records.columns import BATCH, FIELD, FIELDS
-from harness.records.example import Candidate, Dropped, Example, Origin, prompt_text
+from harness.records.example import Candidate, Dropped, Example, Origin, prompt_text, text_key
 from harness.records.rowwriter import REASON, SCORE, TAG, RowWriter, schema
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+
+OF_MESSAGES: dict[str, Callable[[Example], Any]] = {
+    "prompt": prompt_text,
+    "answer": lambda row: row.answer,
+    "prompt_key": lambda row: text_key(prompt_text(row)),
+}
+"""Columns of a frame that are made from the messages. `prompt_key`: 16 bytes, for comparing prompts without them."""
 
 
 def write(path: Path, rows: Iterable[Example]) -> int:
@@ -48,29 +56,38 @@ def read_dropped(path: Path) -> Iterator[Dropped]:
 
 
 def frame(path: Path, names: Sequence[str]) -> pd.DataFrame:
-    """Chosen columns as pandas: id, group, digest, weight, prompt, answer, `tag:<name>`, `field:<name>`, else a score.
+    """Chosen columns as pandas: id, group, digest, weight, `OF_MESSAGES`, `tag:<name>`, `field:<name>`, else a score.
+
+    Raises:
+        KeyError: a score or tag that no row of the table has.
+    """
+    check_columns(path, names)
+    return frame_of_parts(columns.read(path, stored_schema(names)), names)
+
+
+def check_columns(path: Path, names: Sequence[str]) -> None:
+    """Checks that a table has the columns.
 
     Raises:
         KeyError: a score or tag that no row of the table has.
     """
     import pyarrow.parquet as pq
 
-    have = pq.read_schema(path)
-    missing = [name for name in names if _stored(name) not in have.names]
+    have = pq.read_schema(path).names
+    missing = [name for name in names if _stored(name) not in have]
     if missing:
-        known = sorted(n.removeprefix(SCORE) for n in have.names if n.startswith(SCORE))
+        known = sorted(n.removeprefix(SCORE) for n in have if n.startswith(SCORE))
         raise KeyError(f"the rows have no {', '.join(missing)}; their scores are: {', '.join(known) or 'none'}")
-    return _frame(columns.read(path, _stored_schema(names)), names)
 
 
 def frame_of(rows: Iterable[Example], names: Sequence[str]) -> pd.DataFrame:
     """As `frame`, of examples that are here."""
     import pyarrow as pa
 
-    return _frame([pa.Table.from_pylist([flat(row) for row in rows], schema=_stored_schema(names))], names)
+    return frame_of_parts([pa.Table.from_pylist([flat(row) for row in rows], schema=stored_schema(names))], names)
 
 
-def _stored_schema(names: Sequence[str]) -> pa.Schema:
+def stored_schema(names: Sequence[str]) -> pa.Schema:
     """The stored columns that hold the named ones."""
     return schema(dict.fromkeys(_stored(name) for name in names))
 
@@ -81,7 +98,7 @@ def examples(part: pa.Table) -> Iterator[Example]:
     return (_example(row) for row in part.select(kept).to_pylist())
 
 
-def _frame(parts: Iterable[pa.Table], names: Sequence[str]) -> pd.DataFrame:
+def frame_of_parts(parts: Iterable[pa.Table], names: Sequence[str]) -> pd.DataFrame:
     """The columns of a table, made part by part, so that what is read for them is never there as a whole."""
     import numpy as np
     import pandas as pd
@@ -103,7 +120,7 @@ def _frame(parts: Iterable[pa.Table], names: Sequence[str]) -> pd.DataFrame:
 
 
 def _stored(name: str) -> str:
-    if name in ("prompt", "answer"):
+    if name in OF_MESSAGES:
         return "messages"
     if name.startswith(FIELD):
         return FIELDS
@@ -114,10 +131,9 @@ def _values(stored: Sequence[Any], name: str) -> list[Any]:
     """A column as it is asked for, from the one that holds it."""
     if name.startswith(FIELD):
         return [json.loads(text).get(name.removeprefix(FIELD)) for text in stored]
-    if name not in ("prompt", "answer"):
+    if name not in OF_MESSAGES:
         return list(stored)
-    rows = (Example(id="", messages=tuple(json.loads(text))) for text in stored)
-    return [prompt_text(row) if name == "prompt" else row.answer for row in rows]
+    return [OF_MESSAGES[name](Example(id="", messages=tuple(json.loads(text)))) for text in stored]
 
 
 def flat(row: Example | Dropped) -> dict[str, Any]:

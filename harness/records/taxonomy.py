@@ -16,12 +16,8 @@ content of the leaves and of the documents that they name: a folder and its arch
 from __future__ import annotations
 
 import hashlib
-import tarfile
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,28 +27,10 @@ from harness.records import leaves
 from harness.records.example import Dropped, Example, Message, Origin
 from harness.records.hashing import file_sha256, sha256
 from harness.records.leaves import BadLeaf, Leaf
+from harness.records.trees import Tree, tree_of
 
 TEXTS = (".md", ".markdown", ".txt")
 _SHOWN = 20
-
-
-@dataclass(frozen=True)
-class Tree:
-    """Files below a place, read when asked for. `names` are paths with slashes, sorted."""
-
-    place: str
-    files: Mapping[str, Callable[[], bytes]]
-
-    def text(self, name: str) -> str:
-        """The text of a file.
-
-        Raises:
-            UserError: it is no UTF-8 text.
-        """
-        try:
-            return self.files[name]().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{self.place}/{name} is not UTF-8 text: {error.reason} at byte {error.start}") from error
 
 
 def examples(dataset: Dataset, path: Path) -> Iterator[Example | Dropped]:
@@ -62,8 +40,8 @@ def examples(dataset: Dataset, path: Path) -> Iterator[Example | Dropped]:
         UserError: there is no leaf at all, or a leaf is refused and `bad_leaves` is not `drop`: every mistake with file
             and line.
     """
-    tree = tree_of(path)
-    copies = tree_of(Path(dataset.documents)) if dataset.documents is not None else None
+    tree = tree_of(path, _wanted)
+    copies = tree_of(Path(dataset.documents), _wanted) if dataset.documents is not None else None
     found = list(_leaves(dataset, tree))
     bad = [(name, error) for name, error in found if isinstance(error, BadLeaf)]
     if bad and dataset.bad_leaves == "refuse":
@@ -88,45 +66,9 @@ def content(dataset: Dataset, path: Path | None) -> str:
     """
     if path is not None and path.is_file() and dataset.sha256 not in (None, file_sha256(path)):
         raise UserError(f"{path} is not the archive that was meant: its SHA-256 is not {dataset.sha256}")
-    own = dataset.sha256 if path is None else _digest(tree_of(path))
-    copies = None if dataset.documents is None else _digest(tree_of(Path(dataset.documents)))
+    own = dataset.sha256 if path is None else _digest(tree_of(path, _wanted))
+    copies = None if dataset.documents is None else _digest(tree_of(Path(dataset.documents), _wanted))
     return sha256([own, copies, list(dataset.leaves), dataset.bad_leaves])
-
-
-def tree_of(path: Path) -> Tree:
-    """The files of a folder, or of a zip or tar archive.
-
-    Raises:
-        UserError: it is neither.
-    """
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file())
-        return Tree(str(path), {p.relative_to(path).as_posix(): p.read_bytes for p in files})
-    try:
-        if zipfile.is_zipfile(path):
-            return Tree(str(path), _zipped(path))
-        if tarfile.is_tarfile(path):
-            return Tree(str(path), _tarred(path))
-    except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read as an archive: {error}") from error
-    raise UserError(f"{path} is no taxonomy: a folder, a zip or a tar archive is expected")
-
-
-def _zipped(path: Path) -> dict[str, Callable[[], bytes]]:
-    with zipfile.ZipFile(path) as archive:
-        members = [i for i in archive.infolist() if not i.is_dir()]
-        texts = {i.filename: archive.read(i) if _wanted(i.filename) else b"" for i in members}
-    return {name: partial(bytes, data) for name, data in sorted(texts.items())}
-
-
-def _tarred(path: Path) -> dict[str, Callable[[], bytes]]:
-    texts = {}
-    with tarfile.open(path) as archive:
-        for member in archive:
-            file = archive.extractfile(member) if member.isfile() else None
-            if file is not None:
-                texts[member.name] = file.read() if _wanted(member.name) else b""
-    return {name: partial(bytes, data) for name, data in sorted(texts.items())}
 
 
 def _wanted(name: str) -> bool:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PERMUTATIONS = 128
 CHUNK = 4096
@@ -24,27 +28,79 @@ def earlier_twins(texts: Sequence[str], threshold: float, words: int) -> Iterato
     """Per text, the first earlier kept text that is at least `threshold` similar; None keeps the text.
 
     Greedy in the order given: a text is compared with kept texts only, so of A ~ B ~ C with A unlike C, C stays.
-    Memory is the LSH index and the texts; one chunk's shingles at a time.
+    Memory is the texts and, per text and band of the signature, 16 bytes; one chunk's shingles at a time.
     """
-    from rensa import RMinHash, RMinHashLSH
-
-    index = RMinHashLSH(threshold, PERMUTATIONS, bands(threshold))
+    groups = _Groups(texts, threshold, words)
     shingles = lru_cache(maxsize=CHUNK)(lambda number: frozenset(shingle(texts[number], words)))
     dropped: set[int] = set()
+    for number in range(len(texts)):
+        candidates = (n for n in groups.earlier(number) if n not in dropped)
+        twin = next((n for n in candidates if jaccard(shingles(n), shingles(number)) >= threshold), None)
+        if twin is not None:
+            dropped.add(number)
+        yield twin
+
+
+class _Groups:
+    """Texts that share a band of their MinHash signatures, by band: candidates for being alike.
+
+    Bands are the index of locality-sensitive hashing (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, 3.4).
+    """
+
+    def __init__(self, texts: Sequence[str], threshold: float, words: int) -> None:
+        import numpy as np
+
+        count = bands(threshold)
+        keys, start = np.empty((len(texts), count), dtype=np.uint64), 0
+        for part in _band_keys(texts, count, words):
+            keys[start : start + len(part)] = part
+            start += len(part)
+        self._order, self._first, self._place = [], [], []
+        suspects = np.zeros(len(texts), dtype=bool)
+        for band in keys.T:
+            order = np.argsort(band, kind="stable").astype(np.int32)
+            ordered = band[order]
+            begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(order)])
+            sizes = np.diff(np.append(begins, len(order)))
+            first, place = np.empty_like(order), np.empty_like(order)
+            first[order] = np.repeat(begins, sizes)
+            place[order] = np.arange(len(order))
+            suspects |= place > first
+            self._order.append(order)
+            self._first.append(first)
+            self._place.append(place)
+        self._suspects = suspects
+
+    def earlier(self, number: int) -> list[int]:
+        """Numbers of the texts before this one that share a band with it, in order."""
+        if not self._suspects[number]:
+            return []
+        import numpy as np
+
+        parts = [
+            order[first[number] : place[number]]
+            for order, first, place in zip(self._order, self._first, self._place, strict=True)
+        ]
+        found: list[int] = np.unique(np.concatenate(parts)).tolist()
+        return found
+
+
+def _band_keys(texts: Sequence[str], count: int, words: int) -> Iterator[np.ndarray]:
+    """64-bit keys of the bands of each text's signature, uint64, shape (texts of a chunk, bands)."""
+    import numpy as np
+    from rensa import RMinHash
+
+    width = PERMUTATIONS // count
+    odd = np.random.default_rng(SEED).integers(0, 2**63, width, dtype=np.uint64) * 2 + 1
     for start in range(0, len(texts), CHUNK):
         chunk = [shingle(text, words) for text in texts[start : start + CHUNK]]
-        matrix = RMinHash.digest_matrix_from_token_sets(chunk, PERMUTATIONS, SEED)
-        flags = index.insert_matrix_and_query_duplicate_flags(matrix, start)
-        suspects = [offset for offset, flag in enumerate(flags) if flag]
-        sketches = RMinHash.from_token_sets([chunk[offset] for offset in suspects], PERMUTATIONS, SEED)
-        found = dict(zip(suspects, index.query_all(sketches), strict=True))
-        for offset in range(len(chunk)):
-            number = start + offset
-            candidates = (n for n in sorted(found.get(offset, ())) if n < number and n not in dropped)
-            twin = next((n for n in candidates if jaccard(shingles(n), shingles(number)) >= threshold), None)
-            if twin is not None:
-                dropped.add(number)
-            yield twin
+        rows = RMinHash.digest_matrix_from_token_sets(chunk, PERMUTATIONS, SEED).to_rows()
+        digests = np.asarray(rows, dtype=np.uint64).reshape(len(chunk), count, width)
+        key = np.zeros((len(chunk), count), dtype=np.uint64)
+        for at in range(width):  # a polynomial of the digests, mixed at each step: equal bands give equal keys
+            key = (key ^ digests[:, :, at]) * odd[at]
+            key ^= key >> np.uint64(29)
+        yield key
 
 
 def shingle(text: str, words: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -41,22 +42,25 @@ class BestWorst(PairBuilder):
     )
 
     def pair(self, rows: Iterable[Example], context: Context) -> Iterator[Example | Dropped]:
-        """One pair per group at most, in the order of the groups."""
+        """One pair per group at most, as soon as the last row of the group has come: only open groups are held."""
+        if iter(rows) is rows:
+            rows = list(rows)
+        left = Counter(row.group or row.id for row in rows)
         groups: dict[str, list[_Answer]] = {}
+        pairs, margins = 0, 0.0
         for row in rows:
+            name = row.group or row.id
             answers = self._answers(row)
             if not answers:
                 yield Dropped(row, NO_SCORE)
-            for answer in answers:
-                groups.setdefault(row.group or row.id, []).append(answer)
-        margins: list[float] = []
-        for answers in groups.values():
-            for made in self._paired(answers, context):
+            groups.setdefault(name, []).extend(answers)
+            left[name] -= 1
+            for made in self._paired(groups.pop(name), context) if not left[name] else ():
                 if isinstance(made, Example):
-                    margins.append(made.scores["margin"] or 0.0)
+                    pairs, margins = pairs + 1, margins + (made.scores["margin"] or 0.0)
                 yield made
-        if margins:
-            context.figure("mean margin", sum(margins) / len(margins))
+        if pairs:
+            context.figure("mean margin", margins / pairs)
 
     def _answers(self, row: Example) -> list[_Answer]:
         if row.candidates:
@@ -70,6 +74,8 @@ class BestWorst(PairBuilder):
         return [] if score is None or row.answer is None else [_Answer(row, score)]
 
     def _paired(self, answers: list[_Answer], context: Context) -> Iterator[Example | Dropped]:
+        if not answers:
+            return
         best, worst = max(answers, key=lambda a: a.score), min(answers, key=lambda a: a.score)
         if reason := self._reason(answers, best, worst):
             yield Dropped(answers[0].row, reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.blocks.base import identity
 from harness.blocks.kinds import Context, Selector
@@ -38,9 +38,9 @@ class Dedup(Selector):
     )
 
     def needs(self) -> tuple[str, ...]:
-        """Texts only where they are compared."""
+        """Texts only where they are compared for nearness; prompts that must be the same are compared by key."""
         if self.on == "prompt":
-            return ("prompt",)
+            return ("prompt_key", "prompt") if self.near else ("prompt_key",)
         return ("digest", "prompt", "answer") if self.near else ("digest",)
 
     def select(self, table: pd.DataFrame, context: Context) -> list[str | None]:
@@ -57,10 +57,10 @@ class Dedup(Selector):
             reasons.mark(near, "near duplicate")
         return reasons.result()
 
-    def _same(self, table: pd.DataFrame) -> pd.Series[str]:
+    def _same(self, table: pd.DataFrame) -> pd.Series[Any]:
         if self.on == "conversation":
             return table["digest"]
-        return table["prompt"].map(lambda text: " ".join(text.lower().split()))
+        return table["prompt_key"]
 
     def _texts(self, table: pd.DataFrame) -> list[str]:
         if self.on == "prompt":

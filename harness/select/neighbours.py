@@ -109,9 +109,16 @@ class Neighbours(TableScorer):
     def _index(self, vectors: np.ndarray) -> Any:
         import faiss
 
-        width = vectors.shape[1]
-        index = faiss.IndexFlatL2(width) if self.index == "flat" else faiss.IndexHNSWFlat(width, 32)
-        index.add(vectors)
+        width, threads = vectors.shape[1], faiss.omp_get_max_threads()
+        index: Any = faiss.IndexFlatL2(width) if self.index == "flat" else faiss.IndexHNSWFlat(width, 32)
+        if self.index == "flat":
+            index.add(vectors)
+            return index
+        faiss.omp_set_num_threads(1)  # several threads would build another graph each time
+        try:
+            index.add(vectors)
+        finally:
+            faiss.omp_set_num_threads(threads)
         return index
 
     def _all(self, index: Any, vectors: np.ndarray, row: int) -> np.ndarray:

@@ -20,6 +20,7 @@ class Originals(Selector):
     """
 
     name: ClassVar[str] = "originals"
+    row_by_row: ClassVar[bool] = True
 
     by: str = identity("cluster", description="The tag that holds the id of the row that is repeated.")
 

@@ -10,7 +10,7 @@ from pydantic import model_validator
 from harness.blocks.base import OptionalRole, identity
 from harness.blocks.kinds import Context, Selector
 from harness.engines.base import Capability
-from harness.judges.textrules import Case, TextRules
+from harness.judges.textrules import Case, TextRules, lengths
 from harness.records.tasks import SHIPPED, Tasks, load_tasks
 from harness.records.values import FilePath
 
@@ -32,6 +32,7 @@ class Rules(TextRules, Selector):
 
     name: ClassVar[str] = "rules"
     shipped: ClassVar[tuple[str, ...]] = SHIPPED
+    row_by_row: ClassVar[bool] = True
 
     unit: Literal["characters", "words", "tokens"] = identity(
         "words", description="What lengths are counted in; tokens are those of `model`."
@@ -70,7 +71,7 @@ class Rules(TextRules, Selector):
         questions = table["prompt"] if self.uses_checks() else nothing
         originals = table.get(ORIGINAL, nothing)
         tasks = load_tasks(self.taxonomy) if self.uses_checks() else None
-        length = self._counter(context)
+        length = len if self.unit == "characters" else lengths(context.chats[self.model] if self.model else None)
         return [
             self._reason(answer, original, question, task, tasks, length)
             for answer, original, question, task in zip(table["answer"], originals, questions, named, strict=True)
@@ -91,9 +92,3 @@ class Rules(TextRules, Selector):
                 length=length,
             )
         )
-
-    def _counter(self, context: Context) -> Callable[[str], int]:
-        if self.model is not None:
-            chat = context.chats[self.model]
-            return lambda text: len(chat.encode(text))
-        return len if self.unit == "characters" else lambda text: len(text.split())

@@ -18,6 +18,7 @@ class Threshold(Selector):
     """Keeps rows whose score lies within limits. Reasons: `<score> missing`, or the broken limit (`prefer < 0.8`)."""
 
     name: ClassVar[str] = "threshold"
+    row_by_row: ClassVar[bool] = True
 
     by: str = identity(description="The score that is limited.")
     min: float | None = identity(None, allow_inf_nan=False, description="Keeps scores from this on.")

@@ -100,12 +100,20 @@ class Conversing(Synthesizer):
         return self.stop
 
     def talk(
-        self, name: str, context: Context, before: Sequence[Message], decoding: Decoding, number: int, last: bool
+        self,
+        name: str,
+        context: Context,
+        before: Sequence[Message],
+        decoding: Decoding,
+        number: int,
+        last: bool,
+        own: tuple[Message, ...] = (),
     ) -> Generator[Sequence[Request], Sequence[Reply], Turn]:
         """Asks for user turn `number` (0-based) after `before`, then for the answer to it.
 
-        `before` holds no system turn; that of `decoding` steers the question only, never the answer. A cut answer can
-        only be kept where the conversation ends with it (`last`).
+        `before` holds no system turn: that of `decoding` steers the question only, never the answer, and `own`, the
+        conversation's own one, is shown to both. A cut answer can only be kept where the conversation ends with it
+        (`last`).
         """
         ask = self._user_ask(name, context, before, decoding, 2 * number)
         (reply,) = yield Tolerant([ask])
@@ -126,7 +134,7 @@ class Conversing(Synthesizer):
             max_tokens=self.response_max_tokens, temperature=self.response_temperature, top_p=self.response_top_p
         )
         responder, seed = self.responder or self.model, _seed(context, name, 2 * number + 1)
-        (reply,) = yield Tolerant([Ask(model=responder, messages=asked, sampling=sampling, fixed_seed=seed)])
+        (reply,) = yield Tolerant([Ask(model=responder, messages=(*own, *asked), sampling=sampling, fixed_seed=seed)])
         if isinstance(reply, Exception):  # longer than the context, or refused by the template or a server
             made["problem"] = str(reply)
             return Turn(messages=asked, reason=_at(NO_RESPONSE, number), cut=False, made=made)
@@ -138,15 +146,16 @@ class Conversing(Synthesizer):
         said_back, cut = Message(role="assistant", content=answer.text.strip()), answer.finish == "length"
         return Turn(messages=(*asked, said_back), reason=_at(reason, number), cut=cut, made=made)
 
-    def later(self, context: Context, temperature: float, top_p: float) -> Decoding:
-        """How user turns after the first are sampled: with the pack's system turn that says who speaks."""
-        return Decoding(temperature=temperature, top_p=top_p, system=context.prompts.get(TURNS) or None)
+    def later(self, context: Context, temperature: float, top_p: float, own: tuple[Message, ...] = ()) -> Decoding:
+        """How user turns after the first are sampled: with the pack's system turn that says who speaks, after `own`."""
+        turns = [*(m["content"] for m in own), context.prompts.get(TURNS) or ""]
+        return Decoding(temperature=temperature, top_p=top_p, system="\n".join(filter(None, turns)) or None)
 
     def check_prefix(self, context: Context, decoding: Decoding) -> None:
         """Refuses at the start what would fail in every row.
 
         Raises:
-            UserError: what stands before a user's turn cannot be told from the template, or has no single start token.
+            UserError: what stands before a user's turn cannot be told from the template, or it refuses the system turn.
         """
         self._prefix(context, (), decoding)
 

@@ -10,7 +10,8 @@ PRIOR = 5
 """Items of the overall mean mixed into each category's score, so that a few unlucky items do not steer a round."""
 FLOOR = 0.1
 """Weight of the strongest category, where the weakest has 1 + FLOOR: what is left alone is soon forgotten."""
-_GOLDEN = 0.6180339887498949
+GOLDEN, ROOT = 0.6180339887498949, 0.41421356237309515
+"""Steps of two evenly spread sequences that know nothing of each other."""
 
 
 def weights(categories: Sequence[Weakness]) -> dict[str, float]:
@@ -27,12 +28,13 @@ def weights(categories: Sequence[Weakness]) -> dict[str, float]:
     return {name: value / sum(raw.values()) for name, value in raw.items()}
 
 
-def scheduled(shares: dict[str, float], index: int) -> str:
+def scheduled(shares: dict[str, float], index: int, step: float = GOLDEN) -> str:
     """The category of attempt `index`: fixed by the index alone, and any run of attempts has about the right shares.
 
     The golden-ratio sequence spreads points evenly over [0, 1), so a stage that is made longer keeps its first part.
+    Another `step` (`ROOT`) makes a second choice that is independent of the first.
     """
-    point, edge = (index + 0.5) * _GOLDEN % 1.0, 0.0
+    point, edge = (index + 0.5) * step % 1.0, 0.0
     for name, share in shares.items():
         edge += share
         if point < edge:

@@ -16,14 +16,20 @@ _ANSWER = re.compile(
     r"^[#*_>\s]*(?:(?:the\s+)?(?:correct\s+|final\s+)?(?:answer|solution|response)\b(?:\s+is)?\s*[*_]*:|step\s+1\b)",
     re.IGNORECASE | re.MULTILINE,
 )
+_BOLD = (("**", "**"), ("__", "__"), ("<b>", "</b>"))
 _QUOTES = {'"': '"', "“": "”", "'": "'", "«": "»"}
 
 
 def sanitise(text: str) -> tuple[str, tuple[str, ...]]:
-    """The cleaned text and the names of the rules that changed it: `label`, `answer`, `quotes`."""
+    """The cleaned text and the names of the rules that changed it: `label`, `answer`, `bold`, `quotes`."""
     rules: list[str] = []
     clean = text.strip()
-    for name, rule in (("label", _without_label), ("answer", _without_answer), ("quotes", _without_quotes)):
+    for name, rule in (
+        ("label", _without_label),
+        ("answer", _without_answer),
+        ("bold", _without_bold),
+        ("quotes", _without_quotes),
+    ):
         shorter = rule(clean)
         if shorter != clean:
             clean = shorter
@@ -39,6 +45,15 @@ def _without_label(text: str) -> str:
 def _without_answer(text: str) -> str:
     match = _ANSWER.search(text)
     return text[: match.start()].rstrip() if match else text
+
+
+def _without_bold(text: str) -> str:
+    """The text without marks that make all of it bold."""
+    for start, end in _BOLD:
+        inner = text.removeprefix(start).removesuffix(end)
+        if len(inner) == len(text) - len(start) - len(end) and start not in inner and end not in inner:
+            return inner.strip()
+    return text
 
 
 def _without_quotes(text: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from harness.blocks.kinds import Reply, Request, Sampling, Tolerant
 from harness.errors import UserError
 from harness.records.example import Example, Message, Origin
-from harness.synthesize._lab import CUT, NOTHING, Bench, Draft, at
+from harness.synthesize._drafts import CUT, NOTHING, Draft, at
+from harness.synthesize._lab import Bench
 
 Rewrite = Literal["spelling", "detailed_summary", "extractive_summary", "atomic_facts"]
 BASE = "base_document"

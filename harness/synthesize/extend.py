@@ -50,10 +50,10 @@ class Extend(Conversing):
             return [row]
         system = tuple(m for m in row.messages if m["role"] == "system")
         messages = tuple(m for m in row.messages if m["role"] != "system")
-        decoding = self.later(context, self.temperature, self.top_p)
+        decoding = self.later(context, self.temperature, self.top_p, system)
         made: list[Mapping[str, Any]] = []
         for number in range(done, self.turns):
-            turn = yield from self.talk(row.id, context, messages, decoding, number, number + 1 == self.turns)
+            turn = yield from self.talk(row.id, context, messages, decoding, number, number + 1 == self.turns, system)
             messages = turn.messages
             made.append(turn.made)
             longer = self._longer(row, (*system, *messages), made, turn.cut, context)

@@ -12,7 +12,8 @@ from harness.errors import UserError
 from harness.records.example import Dropped, Example
 from harness.records.values import Count
 from harness.synthesize._chunks import chunks
-from harness.synthesize._lab import CUT, DIFFERENT, NOTHING, WRITTEN, Bench, Draft, LabBlock, Steps, alive, at, unique
+from harness.synthesize._drafts import CUT, NOTHING, Draft, alive, at, unique
+from harness.synthesize._lab import DIFFERENT, WRITTEN, Bench, LabBlock, Steps
 from harness.synthesize._versions import Rewrite, Version, auxiliary, versions
 
 Check = Literal["faithfulness", "relevancy", "question", "rating"]
@@ -162,9 +163,11 @@ class LabKnowledge(LabBlock):
 
 
 def _read(bench: Bench, stage: str, completion: Completion, values: dict[str, str], drafts: list[Draft]) -> None:
-    """Drafts of what a completion holds. A pair that the length cap cut in two is not found, and so not kept."""
+    """Drafts of what a completion holds, without one that the length cap cut in two."""
     cut = completion.finish == "length"
-    found = [] if cut and not _marked(bench, stage) else bench.found(stage, completion.text)
+    found = bench.found(stage, completion.text)
+    if cut and not _marked(bench, stage):
+        found = found[:-1]  # nothing tells where the last one would have ended
     if not found:
         drafts.append(Draft(len(drafts), dict(values)))
         drafts[-1].drop("question", CUT if cut else NOTHING, completion.text)

@@ -11,21 +11,8 @@ from harness.blocks.kinds import Completion, Context, Item, Made, Reply, Request
 from harness.errors import UserError
 from harness.records.example import Example
 from harness.records.values import Count
-from harness.synthesize._lab import (
-    CUT,
-    DIFFERENT,
-    DUPLICATE,
-    NOTHING,
-    WRITTEN,
-    Bench,
-    Draft,
-    LabBlock,
-    Steps,
-    alive,
-    at,
-    plain,
-    unique,
-)
+from harness.synthesize._drafts import CUT, DUPLICATE, NOTHING, Draft, alive, at, plain, unique
+from harness.synthesize._lab import DIFFERENT, WRITTEN, Bench, LabBlock, Steps
 
 
 class LabSkills(LabBlock):

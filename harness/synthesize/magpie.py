@@ -18,7 +18,7 @@ from harness.records.cut import CUT_ANSWER, with_cuts
 from harness.records.example import Dropped, Example, Message, Origin
 from harness.records.values import Count
 from harness.synthesize._converse import Conversing, Decoding, Text, Turn, released_stops
-from harness.synthesize._focus import scheduled, weights
+from harness.synthesize._focus import ROOT, scheduled, weights
 from harness.synthesize._teachers import GRIDS, TEACHERS, Cell, GridName, TeacherName
 
 
@@ -121,7 +121,7 @@ class Magpie(Conversing):
         grid = self._grid()
         odds = {str(at): cell.weight / sum(c.weight for c in grid) for at, cell in enumerate(grid)}
         for index in range(self.rows):
-            cell = grid[int(scheduled(odds, index))]
+            cell = grid[int(scheduled(odds, index, ROOT))]
             data: dict[str, Any] = {"temperature": cell.temperature, "top_p": cell.top_p}
             if shares or self.domains:
                 data["category"] = scheduled(shares, index) if shares else self.domains[index % len(self.domains)]

@@ -13,6 +13,7 @@ from harness.blocks.base import identity
 from harness.blocks.kinds import Context, Item, Made, Reply, Request, Synthesizer
 from harness.records.example import Dropped, Example, LossOn, Message, Origin
 from harness.records.values import Count
+from harness.synthesize._twice import again
 
 NO_DOCUMENT = "no document"
 
@@ -53,7 +54,7 @@ class Raft(Synthesizer):
 
     def items(self, rows: Iterable[Example], context: Context) -> Iterator[Item]:
         """One item per row, with the documents that are drawn for it."""
-        given = list(rows)
+        given = again(rows)
         pool = _pool(given)
         for row in given:
             document = row.fields.get("document")
@@ -94,7 +95,7 @@ class Raft(Synthesizer):
         return (*row.messages[:at], turn, *row.messages[at + 1 :])
 
 
-def _pool(rows: Sequence[Example]) -> dict[str, dict[str, str]]:
+def _pool(rows: Iterable[Example]) -> dict[str, dict[str, str]]:
     """Leaf to its documents with the chunk of each, in an order that does not depend on that of the rows."""
     found: dict[str, dict[str, str]] = {}
     for row in rows:

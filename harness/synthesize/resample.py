@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, ClassVar, Self
@@ -12,6 +13,7 @@ from harness.blocks.base import identity
 from harness.blocks.kinds import Context, Drop, Item, Made, Reply, Request, Synthesizer
 from harness.records.example import Example, Message, Origin
 from harness.records.values import Count
+from harness.synthesize._twice import again
 
 LEFT_OUT = "not drawn"
 
@@ -43,13 +45,17 @@ class Resample(Synthesizer):
 
     def items(self, rows: Iterable[Example], context: Context) -> Iterator[Item]:
         """One item per row, with how often it is drawn."""
-        groups: dict[str, list[Example]] = {}
-        for row in rows:
-            groups.setdefault(str(row.tags.get(self.per)) if self.per else "", []).append(row)
-        for name, members in groups.items():
-            drawn = self._drawn(len(members), name, context)
-            for index, row in enumerate(members):
-                yield Item(id=row.id, row=row, data={"times": drawn.get(index, 0)})
+        given = again(rows)
+        sizes = Counter(self._group(row) for row in given)
+        drawn = {name: self._drawn(size, name, context) for name, size in sizes.items()}
+        seen: Counter[str] = Counter()
+        for row in given:
+            name = self._group(row)
+            yield Item(id=row.id, row=row, data={"times": drawn[name].get(seen[name], 0)})
+            seen[name] += 1
+
+    def _group(self, row: Example) -> str:
+        return str(row.tags.get(self.per)) if self.per else ""
 
     def _drawn(self, size: int, name: str, context: Context) -> dict[int, int]:
         """Row number to how often it comes out."""
@@ -57,7 +63,7 @@ class Resample(Synthesizer):
         rng = context.rng(name)
         if self.replacement:
             chosen = rng.choices(range(size), k=wanted)
-            return {index: chosen.count(index) for index in set(chosen)}
+            return Counter(chosen)
         whole, rest = divmod(wanted, size)
         extra = set(rng.sample(range(size), rest))
         return {index: whole + (index in extra) for index in range(size)}

@@ -21,7 +21,8 @@ from harness.blocks.kinds import (
     Tolerant,
 )
 from harness.engines.base import Capability
-from harness.judges.textrules import Case, TextRules
+from harness.errors import UserError
+from harness.judges.textrules import Case, TextRules, lengths
 from harness.records import named
 from harness.records.example import Example, Message, Origin
 from harness.records.tasks import SHIPPED, Task, load_tasks, named_tasks
@@ -135,6 +136,10 @@ class Rewrite(Synthesizer):
             raise ValueError(f"the taxonomy {self.taxonomy} has no task {unknown[0]!r}")
         return self
 
+    def roles(self) -> dict[str, str]:
+        """Copying needs no model."""
+        return {} if self.how == "copy" else super().roles()
+
     def asks(self) -> dict[str, frozenset[Capability]]:
         """Answers, and a tokenizer for counting."""
         return {"counter": frozenset({"continue"})}
@@ -181,7 +186,14 @@ class Rewrite(Synthesizer):
         return SELF_COPY if self.how == "copy" else None
 
     def _task_of(self, row: Example) -> str | None:
-        return None if self.task is None else row.tags.get(self.task) or self.assume
+        if self.task is None:
+            return None
+        if self.task not in row.tags and self.assume is None:
+            raise UserError(
+                f"rewrite: the rows have no tag {self.task!r} that names their task: put a step `score: task` or "
+                "`score: classify` before it, say `assume: TASK` if all are of one, or `task: null` for no tasks at all"
+            )
+        return row.tags.get(self.task) or self.assume
 
     def _rewritten(self, row: Example, place: int, task: Task | None, context: Context) -> Asking:
         material = self._material(row, place, task)
@@ -193,7 +205,7 @@ class Rewrite(Synthesizer):
             if matches(context.prompts, "rewrite_critique.nothing", critique):
                 return Said(why=FINE, replies=(critique,))
             material = replace(material, critique=critique)
-        elif self.adaptive and f"{entry}.first" in context.prompts:
+        elif self.adaptive and self.released is None and f"{entry}.first" in context.prompts:
             first = yield from self._ask_first(f"{entry}.first", material, context)
             if isinstance(first, Said):
                 return first
@@ -213,7 +225,7 @@ class Rewrite(Synthesizer):
         sampling = Sampling(max_tokens=self.max_tokens, temperature=self.temperature, top_p=self.top_p, n=self.n)
         wording = None if self.released is None else released(self.released)
         messages, pattern = self._told(wording, entry, material, context)
-        length, said = self._length(context), Said()
+        length, said = lengths(context.chats[self.counter] if self.counter else None), Said()
         for attempt in range(1 + self.retries):
             (reply,) = yield Tolerant([Ask(model=self.model, messages=messages, sampling=sampling, draw=1 + attempt)])
             if isinstance(reply, Exception):
@@ -260,9 +272,3 @@ class Rewrite(Synthesizer):
             task="" if task is None else task.name,
             passages=tuple(str(text) for text in found) if isinstance(found, list | tuple) else (),
         )
-
-    def _length(self, context: Context) -> Callable[[str], int]:
-        if self.counter is None:
-            return lambda text: len(text.split())
-        chat = context.chats[self.counter]
-        return lambda text: len(chat.encode(text))

@@ -11,6 +11,7 @@ from harness.errors import CannotTell
 from harness.tracking.points import Point, bounded, safe, safe_names
 
 if TYPE_CHECKING:
+    from harness.analysis.claim_result import Claims
     from harness.analysis.result import ArmResult, Comparison, SuiteResult
     from harness.stats import Difference, Estimate
 
@@ -21,26 +22,35 @@ class Found:
 
     document: Mapping[str, Any]
     result: Comparison | None = None
+    claims: Claims | None = None
+    """What became of the experiment's claims, where it makes some."""
 
     def points(self, time: int) -> list[Point]:
         """`delta/<suite>/<metric>/<recipe>` with `.low .high .n .runs .missing .p_holm`, at the last iteration.
 
         `score/<suite>/<metric>/<recipe>` is the recipe's score over its seeds, with the same parts. `:not_flagged` and
-        `:not_leaked` are the same without suspect answers or items seen in training.
+        `:not_leaked` are the same without suspect answers or items seen in training. `claim/<id>` with `.low .high
+        .p_holm` is what was measured for a claim.
 
         With several students, the student's role is appended. `time` is unix milliseconds.
         """
-        return list(_points(self.result, time)) if self.result is not None else []
+        if self.result is None:
+            return []
+        claims = () if self.claims is None else _claims(self.claims, time, self.result.iterations)
+        return [*_points(self.result, time), *claims]
 
     def note(self) -> str:
         """The comparison as Markdown: the description of the parent run."""
         if self.result is None:
             return f"No comparison: {self.document['cannot_tell']}"
-        return "\n\n".join(_suite_note(suite) for suite in self.result.suites)
+        results = () if self.claims is None else self.claims.results
+        lines = [f"- **{one.verdict}** {one.id}: {one.text}" for one in results]
+        return "\n\n".join([*map(_suite_note, self.result.suites), *(["\n".join(lines)] if lines else [])])
 
 
 def comparison(grid: Grid) -> Found:
     """Compares what is graded on the test split; where nothing can be said, the document says why."""
+    from harness.analysis.claims import read_claims
     from harness.analysis.compare import compare
     from harness.analysis.items import read_items
 
@@ -48,7 +58,20 @@ def comparison(grid: Grid) -> Found:
         result = compare(read_items(grid), grid)
     except CannotTell as error:
         return Found({"cannot_tell": str(error)})
-    return Found(result.to_json(), result)
+    if not grid.resolved.get("claims"):
+        return Found(result.to_json(), result)
+    claims = read_claims(grid)
+    return Found(result.to_json() | {"claims": claims.to_json()}, result, claims)
+
+
+def _claims(claims: Claims, time: int, step: int) -> Iterator[Point]:
+    names = safe_names(tuple(one.id for one in claims.results))
+    for one in claims.results:
+        if one.value is not None:
+            key = f"claim/{names[one.id]}"
+            yield from bounded(key, one.value, one.low, one.high, time, step)
+            if one.p_holm is not None:
+                yield Point(f"{key}.p_holm", one.p_holm, time, step)
 
 
 def _points(result: Comparison, time: int) -> Iterator[Point]:

@@ -110,6 +110,13 @@ def test_where_less_is_better_better_means_less(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_claim_about_a_category_counts_its_items_alone(tmp_path: Path) -> None:
+    claims = [claim("math", "good", "plain", categories=["math"]), claim("none", "good", "plain", categories=["art"])]
+    math, none = found(tmp_path, claims).results
+    assert (math.verdict, math.sample, math.measure) == ("holds", "400 items", "pocket accuracy of math")
+    assert (none.verdict, none.reason) == ("cannot tell", "good has no grades yet")
+
+
 def test_iterations_and_the_untuned_student_are_sides(tmp_path: Path) -> None:
     claims = [claim("tuned", "good", "untuned"), claim("round", "good@2", "good@1"), claim("first", "plain@1", "good")]
     tuned, later, first = found(tmp_path, claims, iterations=2).results
@@ -201,6 +208,24 @@ def test_a_score_that_finds_a_defect_and_one_that_does_not(tmp_path: Path) -> No
     shown = claims_text(result)
     assert "AUROC of each score" in shown
     assert f"{finds.value:.2f}".lstrip("0") in shown
+
+
+def test_recipes_that_share_a_score_step_can_both_be_named(tmp_path: Path) -> None:
+    write(tmp_path, Written(arms=ARMS))
+    with_scores(tmp_path, "good", rows(300))
+    path = Home(tmp_path).grid_file("night")
+    grid = json.loads(path.read_text())
+    (shared,) = {turn["steps"]["scorer"] for c in grid["cells"] if c["recipe"] == "good" for turn in c["iterations"]}
+    for cell in grid["cells"]:
+        if cell["recipe"] == "plain":
+            cell["iterations"][-1]["steps"] = {"other": shared}
+    path.write_text(json.dumps(grid))
+    _put(tmp_path, [scorer("one", recipe="good"), scorer("two", recipe="plain")])
+    result = read(tmp_path)
+    assert [one.verdict for one in result.results] == ["holds", "holds"]
+    assert {(one.recipe, one.defect) for one in result.scorers} == {
+        ("good", "wrong"), ("good", "truncated"), ("good", "any")
+    }  # fmt: skip
 
 
 def test_scores_of_two_recipes_rows_are_compared(tmp_path: Path) -> None:

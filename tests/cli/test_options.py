@@ -17,6 +17,7 @@ OPTIONS = {
     "compare": {"--split", "--json"},
     "claims": {"--json"},
     "gate": {"--recipe", "--baseline", "--margin", "--write", "--json"},
+    "rounds": {"--least-gain", "--json"},
     "show": {"--check", "--items", "--json"},
     "apply": {"--data", "--model", "--source", "--set", "--seed", "--output", "--dropped", "--json"},
     "score": {"--outputs", "--verdicts", "--judge", "--split", "--json", "--output"},

@@ -15,6 +15,7 @@ from harness.blocks import registry
 from harness.config.model import Experiment
 from harness.errors import UserError
 from harness.loop.plan import Plan
+from harness.records.example import Example
 from harness.select.magpie_filter import MagpieFilter
 from harness.synthesize._teachers import GRIDS
 from harness.synthesize.magpie import Magpie
@@ -65,7 +66,7 @@ def test_the_synthesis_has_the_numbers_of_table_7(paper: Experiment) -> None:
 def test_the_seeds_of_the_control_arm_are_read(paper: Experiment) -> None:
     from harness.records.sources import load
 
-    rows = list(load(paper.data["pool"]))
+    rows = [row for row in load(paper.data["pool"]) if isinstance(row, Example)]
     assert len(rows) == 175
     assert "breakfast" in rows[0].messages[0]["content"]
 

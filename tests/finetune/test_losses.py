@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -41,9 +42,12 @@ def case(values: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="module")
-def opponent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def opponent(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("opponent")
     formula.model(0.9).save_pretrained(folder)
+    for file in base.iterdir():
+        if "token" in file.name or file.suffix == ".jinja":
+            shutil.copy(file, folder)
     return folder
 
 

@@ -87,5 +87,17 @@ def test_choice_belongs_to_a_stage_of_its_own() -> None:
         Sft(choose="pocket")
 
 
+def test_a_warm_up_may_span_phases(context: Make) -> None:
+    """Two phases of one epoch have the rates of a single one of two."""
+    rows, warm = examples(24), {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 5}
+    whole = Sft(**FAST | {"epochs": 2}, **warm).train(rows, context("whole"))
+    first = Sft(**FAST | {"epochs": 1}, **warm).train(rows, context("first"))
+    second = Sft(**FAST | {"epochs": 1}, **warm, warmup_done=3).train(rows, context("second"))
+    rates = [point["learning_rate"] for report in (first, second) for point in report.history]
+    assert rates == pytest.approx([point["learning_rate"] for point in whole.history])
+    with pytest.raises(ValidationError, match="warmup_done needs"):
+        Sft(warmup_done=3, warmup_steps=5)
+
+
 def _equal(one: Path, other: Path) -> bool:
     return weights(one) == weights(other)

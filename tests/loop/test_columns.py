@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.blocks.base import Block
-from harness.blocks.kinds import Columns, Context, Reply, Request, Scorer, TableScorer
+from harness.blocks.kinds import Columns, Context, Reply, Request, Scorer, Selector, TableScorer
 from harness.config.model import Dataset, Model
 from harness.config.models import bundled
 from harness.engines.base import ModelSpec
@@ -202,3 +202,46 @@ def test_a_killed_score_goes_on_after_its_last_shard_with_equal_rows(
     store, done = stages(tmp_path / "killed", rows, Embedding(), model=HASHED)
     assert asked == [2, 2, 2, 1], "the first shard is not done again"
     assert (store.path("rows", done[-1].key) / "rows.parquet").read_bytes() == whole
+
+
+def test_apply_gives_vectors_and_writes_them(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from harness.cli.main import main
+
+    data(tmp_path, "one", "two words")
+    out = tmp_path / "out.jsonl"
+    call = ["apply", "embed", "--data", str(tmp_path / "rows.jsonl"), "--model", "hashed", "-o", str(out)]
+    done = CliRunner().invoke(main, call)
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [len(row["vectors"]["embedding"]) for row in rows] == [1024, 1024]
+    assert np.linalg.norm(rows[1]["vectors"]["embedding"]) == pytest.approx(1.0)
+
+
+class Short(Selector):
+    """Decides each row by its answer."""
+
+    name: ClassVar[str] = "short"
+    row_by_row: ClassVar[bool] = True
+    seen: ClassVar[list[int]] = []
+
+    def needs(self) -> tuple[str, ...]:
+        return ("answer",)
+
+    def select(self, table: pd.DataFrame, context: Context) -> list[str | None]:
+        self.seen.append(len(table))
+        context.count("seen", len(table))
+        return [None if len(answer) < 3 else "long" for answer in table["answer"]]
+
+
+def test_a_selector_that_decides_row_by_row_is_given_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columnwork, "PART", 2)
+    store, done = stages(tmp_path, data(tmp_path, "a", "bbb", "cc", "dddd", "e"), Short())
+    manifest = store.manifest("rows", done[-1].key)
+    assert (manifest["rows"], manifest["dropped"]) == (3, {"long": 2})
+    assert manifest["report"] == {"counts": {"seen": 5}}
+    assert Short.seen == [2, 2, 1]
+    folder = store.path("rows", done[-1].key)
+    assert [row.answer for row in table.read(folder / "rows.parquet")] == ["A", "CC", "E"]
+    assert [d.example.answer for d in table.read_dropped(folder / "dropped.parquet")] == ["BBB", "DDDD"]

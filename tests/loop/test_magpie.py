@@ -75,7 +75,7 @@ def test_every_row_that_trains_has_its_tags(done: tuple[Plan, Store]) -> None:
 
 def test_the_taggers_count_what_they_read(done: tuple[Plan, Store]) -> None:
     plan, store = done
-    told = {}
+    told: dict[str, float] = {}
     for one in plan.stages.values():
         if one.label == "magpie-full i1 tag":
             told |= json.loads((store.open("rows", one.key) / "manifest.json").read_text())["report"]["counts"]

@@ -133,3 +133,16 @@ def test_steps_do_not_read_rows_that_are_no_examples(make: Make, tmp_path: Path)
     recipe = "\nrecipe: wrong\nsteps:\n  - {select: sample, keep: 4, from: docs}\n  - {finetune: sft}\n"
     with pytest.raises(ConfigError, match="from: docs holds rows of a file as they are"):
         make(recipe, overrides=(f"data.docs={dataset}",))
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("{select: sample, keep: 4, from: tuned}", "from: 'tuned' is a finetune, which gives a model"),
+        ("{score: shared, documents: tuned}", "documents: there are no rows named 'tuned'"),
+    ],
+)
+def test_a_finetune_has_no_rows(step: str, said: str, make: Make, known: None) -> None:
+    recipe = f"\nrecipe: wrong\nsteps:\n  - {{finetune: sft, as: tuned}}\n  - {step}\n  - {{finetune: sft}}\n"
+    with pytest.raises(ConfigError, match=said):
+        make(recipe)

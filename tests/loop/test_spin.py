@@ -211,3 +211,40 @@ def test_the_papers_experiment_is_planned_without_its_files() -> None:
     assert list(steps(plan, "spin-paper", "dpo")) == [1, 2, 3, 4]
     assert [len(stage.inputs) for stage in steps(plan, "spin-paper", "dpo").values()] == [1, 2, 2, 2]
     assert steps(plan, "sft-once-more", "sft")[1].options()["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("role", "message"),
+    [("judge", "'judge' is bound to a programmatic judge"), ("pairs", "no model is bound to the role 'pairs'")],
+)
+def test_a_reference_that_is_no_model_is_refused_before_anything_runs(make: Make, role: str, message: str) -> None:
+    with pytest.raises(ConfigError) as found:
+        make(SPIN.replace("reference: start", f"reference: {role}"))
+    assert message in str(found.value)
+    assert "small.yaml:" in str(found.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on_stop", ["keep_start", "report"])
+def test_a_round_without_a_pair_ends_as_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_stop: str
+) -> None:
+    """The pool's rows carry an equal answer already, as a model's would that has become the data."""
+    monkeypatch.setenv("LOOPBENCH_HOME", str(tmp_path / "home"))
+    turns = [{"role": "user", "content": "one?"}, {"role": "assistant", "content": "two"}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": turns, "parent_answer": "two"}) + "\n")
+    text = EXPERIMENT.replace("{use: pocket/clean, options: {rows: 40}}", "rows.jsonl").replace("allow", "drop")
+    dpo = f"{{finetune: dpo, on_stop: {on_stop}}}"
+    (tmp_path / "tiny.yaml").write_text(
+        f"{text}baseline: one\nrecipes: [{{recipe: one, steps: [{{pair: gold_vs_self, as: pairs}}, {dpo}]}}]\n"
+    )
+    plan = api.plan(str(tmp_path / "tiny.yaml"))
+    done = api.run(plan, home=Home(tmp_path / "home"), workers=1)
+    key = plan.cells[0].turns[0].steps["dpo"]
+    if on_stop == "report":
+        assert "answers all equal the data's" in done.failed[key]
+        return
+    assert not done.failed
+    grid = read_grid(tmp_path / "home", "tiny")
+    assert report(grid, key)["notes"]["stop"].startswith("stop: no pair to train on")
+    assert rounds(tmp_path / "home", "tiny")[0].stop[0].startswith("1 of 1 trainings say stop: no pair")

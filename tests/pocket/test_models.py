@@ -15,10 +15,10 @@ from harness.pocket.chats import chat, message, prompts
 from harness.pocket.check import Player
 from harness.pocket.documents import document
 from harness.pocket.leaves import write
-from harness.pocket.train import Run, rate
+from harness.pocket.train import GROWN_PEAK, Run, rate
 from harness.pocket.world import CATEGORIES
 
-KINDS = ("single", "double", "steer", "rate", "critique", "rewrite", "propose")
+KINDS = ("single", "double", "steer", "rate", "critique", "rewrite", "restate", "propose")
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +88,11 @@ def test_assistant_mask_covers_answers_and_their_end(tokenizer: Any) -> None:
 
 def test_user_turns_of_asked_for_forms_do_not_train(tokenizer: Any) -> None:
     drawn = chat(Random(1), "train", "rate")
-    ids, labels = chat_row(drawn, tokenizer)
+    labels = chat_row(drawn, tokenizer).labels
     answer = tokenizer(drawn.messages[-1]["content"], add_special_tokens=False).input_ids
     assert [label for label in labels if label >= 0] == [*answer, tokenizer.eos_token_id]
-    ids, labels = chat_row(chat(Random(1), "train", "single"), tokenizer)
-    assert labels[1:] == ids[1:]
+    row = chat_row(chat(Random(1), "train", "single"), tokenizer)
+    assert row.labels[1:] == row.ids[1:]
 
 
 def test_documents_hold_neither_chat_tokens_nor_the_answer_form(tokenizer: Any) -> None:
@@ -125,7 +125,7 @@ def test_the_shipped_taxonomy_is_what_the_code_writes(tmp_path: Path) -> None:
 
 
 def test_prompt_pack_has_every_asked_for_form() -> None:
-    assert set(prompts()) == {"steer", "rate", "rewrite", "critique", "propose"}
+    assert set(prompts()) == {"steer", "rate", "rewrite", "critique", "propose", "restate"}
     assert all("{category}" in prompts()["steer"]["system"].format(category="{category}") for _ in CATEGORIES)
 
 
@@ -134,6 +134,8 @@ def test_learning_rate_warms_up_stays_and_falls() -> None:
     assert rate(500, 700, 1000) == 1.0
     assert rate(500, 860, 1000) == pytest.approx(0.5)
     assert rate(500, 1000, 1000) == 0.0
+    assert rate(500, 0, 1000, grown=True) == rate(500, 350, 1000, grown=True) == GROWN_PEAK
+    assert rate(500, 675, 1000, grown=True) == pytest.approx(GROWN_PEAK / 2)
 
 
 def test_a_resumed_run_continues_as_if_never_stopped(tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ def test_a_resumed_run_continues_as_if_never_stopped(tmp_path: Path) -> None:
     twin.resume()
     mine, theirs = (pool_of_batches("base", each.rng, each.tokenizer) for each in (run, twin))
     assert mine == theirs
-    assert all(len(batch) * max(len(ids) for ids, _ in batch) <= BATCH_TOKENS for batch in mine)
+    assert all(len(batch) * max(len(row.ids) for row in batch) <= BATCH_TOKENS for batch in mine)
     assert run.learn(mine[0][:8]) == twin.learn(theirs[0][:8])
 
 

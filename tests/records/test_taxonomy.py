@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tarfile
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.config.model import Dataset
+from harness.config.model import Dataset, Withhold
 from harness.errors import UserError
 from harness.records import leaves
 from harness.records.contents import fingerprint
@@ -205,3 +207,35 @@ def test_every_real_leaf_is_read_or_refused_with_its_line() -> None:
     assert sum(isinstance(row, Example) for row in rows) == 99
     with pytest.raises(UserError, match="2 leaves are refused"):
         list(load(taxonomy(SHARED / "taxonomy")))
+
+
+def test_a_zip_is_read_and_checked_against_its_checksum(tmp_path: Path) -> None:
+    archive = tmp_path / "t.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("top/compositional_skills/b/c/qna.yaml", SKILL)
+        file.writestr("top/README.md", "nothing")
+    known = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert len(list(load(taxonomy(archive, sha256=known)))) == 5
+    with pytest.raises(UserError, match="is not the archive that was meant"):
+        fingerprint(taxonomy(archive, sha256="0" * 64))
+    (tmp_path / "t.txt").write_text("no archive")
+    with pytest.raises(UserError, match="is no folder, zip or tar archive"):
+        list(load(taxonomy(tmp_path / "t.txt")))
+
+
+def test_hidden_folders_are_not_part_of_it(tmp_path: Path) -> None:
+    build(tmp_path, **{"compositional_skills__b__c__qna--yaml": SKILL})
+    before = fingerprint(taxonomy(tmp_path))
+    (tmp_path / ".git" / "knowledge" / "x" / "y").mkdir(parents=True)
+    (tmp_path / ".git" / "knowledge" / "x" / "y" / "qna.yaml").write_text("broken")
+    assert fingerprint(taxonomy(tmp_path)) == before
+    assert len(list(load(taxonomy(tmp_path)))) == 5
+
+
+def test_seeds_can_be_set_apart(tmp_path: Path) -> None:
+    """What a benchmark of one's own asks must not be what the teacher is shown."""
+    build(tmp_path, **{"compositional_skills__b__c__qna--yaml": SKILL})
+    withhold = Withhold(rows=2)
+    rest = {r.id for r in load(taxonomy(tmp_path, withhold=withhold)) if isinstance(r, Example)}
+    apart = {r.id for r in load(taxonomy(tmp_path, withhold=withhold, part="withheld")) if isinstance(r, Example)}
+    assert (len(rest), len(apart), rest & apart) == (3, 2, set())

@@ -12,7 +12,7 @@ import pytest
 from harness.blocks.kinds import Context, Scorer, Selector
 from harness.engines.base import Completion, Engine, Logprobs
 from harness.loop.drive import Desk, drive
-from harness.records.example import Example, Message
+from harness.records.example import Example, Message, text_key
 
 
 class Scripted(Desk):
@@ -116,6 +116,8 @@ def select(block: Selector, context: Context | None = None, **columns: list[Any]
     rows = len(next(iter(columns.values())))
     ids = {"id": [f"r{k}" for k in range(rows)], "group": [f"g{k}" for k in range(rows)]}
     table = pd.DataFrame({**ids, **{name.replace("tag_", "tag:"): values for name, values in columns.items()}})
+    if "prompt" in columns:
+        table["prompt_key"] = table["prompt"].map(text_key)
     assert {name for name in block.needs() if not name.startswith("vector:")} <= set(table.columns)
     decisions = block.select(table, context or Context(block=block.name))
     assert len(decisions) == rows

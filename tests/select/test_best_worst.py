@@ -38,6 +38,18 @@ def test_the_highest_is_chosen_and_the_lowest_rejected(example: Any) -> None:
     assert dropped == {"a0": "neither best nor worst", "b0": "fewer answers than needed"}
 
 
+def test_only_open_groups_are_held(example: Any) -> None:
+    """A pair comes as soon as its group is whole, whatever follows."""
+    rows = [row for name in "abc" for row in answers(example, name, ("x", 0.1), ("y", 0.9))]
+    made = BestWorst().pair(rows, Context())
+    assert isinstance(first := next(made), Example)
+    assert first.group == "a"
+    scattered = [*rows[::2], *rows[1::2]]
+    again, dropped = paired(scattered)
+    assert {pair.group for pair in again} == set("abc")
+    assert not dropped
+
+
 def test_of_equal_scores_the_first_counts(example: Any) -> None:
     rows = answers(example, "a", ("one", 0.1), ("two", 0.9), ("three", 0.9), ("four", 0.1))
     (pair,), _ = paired(rows)

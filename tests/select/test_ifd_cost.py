@@ -88,15 +88,27 @@ def test_each_text_is_tokenised_once_in_one_call(variant: Any, counted: Counted,
     assert counted.texts.total() == per_row * len(rows) + 1, "prompt, prompt and answer, direct answer; one header"
 
 
-def test_chat_tokenises_prompt_and_answer_once_each(counted: Counted, triples: Sequence[Example]) -> None:
-    counted.engine.chat.encode("warm up", special=True)  # whether a BOS is added is found out once
-    counted.engine.chat._adds_bos  # noqa: B018
-    counted.texts.clear()
-    counted.calls = 0
+def test_chat_renders_each_prompt_once_and_tokenises_all_answers_in_one_call(
+    counted: Counted, triples: Sequence[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat: Any = counted.engine.chat
+    render, encode_all = chat.render, chat.encode_all
+    rendered: list[Any] = []
+    encoded: list[list[str]] = []
+
+    def rendering(turns: Any, **more: Any) -> Any:
+        rendered.append(turns)
+        return render(turns, **more)
+
+    def encoding(texts: Sequence[str], **more: Any) -> Any:
+        encoded.append(list(texts))
+        return encode_all(texts, **more)
+
+    monkeypatch.setattr(chat, "render", rendering)
+    monkeypatch.setattr(chat, "encode_all", encoding)
     counted.score(Ifd(), triples)
-    assert counted.calls == len(triples) + 2, "a conversation each, all answers at once, and one empty turn"
-    seen = Counter(str(row.answer) for row in triples)
-    assert all(counted.texts[answer] == times for answer, times in seen.items())
+    assert len(rendered) == len(triples) + 1, "a conversation each, and one empty turn"
+    assert encoded == [[row.answer for row in triples]]
 
 
 @pytest.mark.parametrize(

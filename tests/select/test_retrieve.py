@@ -47,6 +47,12 @@ def test_the_best_passages_come_first_and_their_number_is_a_score(score: Any, ex
     assert here.tally.counts == {"found": 1, "no hits": 1}
 
 
+def test_equally_good_passages_keep_their_order(score: Any, example: Any) -> None:
+    texts = [f"{name} is a moon." for name in ("Io", "Europa", "Callisto", "Titan")]
+    said = score(Retrieve(documents="documents", hits=3), [example("a", "moon", "x")], context=context(*texts))
+    assert said["field:evidence"] == [texts[:3]]
+
+
 def test_common_words_alone_find_nothing(score: Any, example: Any) -> None:
     said = score(
         Retrieve(documents="documents"), [example("a", "what is the", "x")], context=context("this is the text")
@@ -79,6 +85,8 @@ def test_documents_are_cut_at_paragraphs_and_long_paragraphs_between_words() -> 
 def test_documents_without_text_and_without_the_column_are_refused(score: Any, example: Any) -> None:
     with pytest.raises(UserError, match="hold no text"):
         score(Retrieve(documents="documents"), [example("a", "Mars?", "x")], context=context(" "))
+    with pytest.raises(UserError, match="nothing but the most common words"):
+        score(Retrieve(documents="documents"), [example("a", "Mars?", "x")], context=context("and the"))
     with pytest.raises(UserError, match="no text column 'body' \\(it has text\\)"):
         score(Retrieve(documents="documents", column="body"), [example("a", "Mars?", "x")], context=context("Mars"))
 

@@ -39,6 +39,16 @@ def test_a_row_grows_to_the_wanted_turns(synthesize: Any) -> None:
     assert all(m["role"] != "system" for m in answer.messages), "answers are given without the system turn"
 
 
+def test_a_system_turn_of_the_conversation_stays_and_is_shown_to_both_sides(synthesize: Any) -> None:
+    system = Message(role="system", content="be brief")
+    plain = row("why?", "so")
+    made = extended(synthesize, [Example(id="a", messages=(system, *plain.messages))])
+    question, answer = made.asked
+    assert question.messages[0]["content"] == "be brief\ngo on"
+    assert [m["content"] for m in answer.messages] == ["be brief", "why?", "so", "and then?"]
+    assert made.rows[0].messages[0] == system
+
+
 def test_a_row_that_is_long_enough_passes(synthesize: Any) -> None:
     long = row("why?", "so", "and?", "that")
     made = extended(synthesize, [long])

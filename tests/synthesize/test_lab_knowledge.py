@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness.blocks.kinds import Ask, Context
-from harness.blocks.prompts import load_pack
+from harness.blocks.prompts import fill, load_pack
 from harness.errors import UserError
 from harness.pocket import model_path
 from harness.records.chat import ChatFormat
@@ -230,6 +230,34 @@ def test_a_released_judge_is_rendered_and_read_as_its_own_code_does(run: Any, tm
 
     made = run(knowledge(contexts=1), say, released={"faithfulness": released(tmp_path)}, checks=("faithfulness",))
     assert [row.scores for row in made.rows] == [{"faithfulness": 1.0}]
+
+
+SERIES = "introduction: Ask.\ngeneration: 'now: {{document}}'\nstart_tags: []\nend_tags: []\n"
+
+
+@pytest.mark.parametrize(("finish", "kept"), [("stop", 2), ("length", 1)])
+def test_a_released_series_is_read_and_its_cut_pair_left_out(run: Any, tmp_path: Path, finish: str, kept: int) -> None:
+    def say(ask: Ask) -> Any:
+        if not ask.messages[-1]["content"].startswith("Ask."):
+            return teacher()(ask)
+        return "[QUESTION]\nnew 1 ?\n[ANSWER]\none\n[END]\n[Question] new 2 ? [Answer] two, or per", finish
+
+    made = run(knowledge(contexts=1), say, released={"pairs": released(tmp_path, SERIES)})
+    assert [(row.messages[0]["content"], row.answer) for row in made.rows][:1] == [("new 1 ?", "one")]
+    assert len(made.rows) == kept
+
+
+def test_every_prompt_can_be_filled_in() -> None:
+    names = "task_description seed_context seed_question seed_response num_samples question response context document"
+    names += " domain document_outline icl_document icl_query_1 icl_query_2 icl_query_3"
+    names += " icl_response_1 icl_response_2 icl_response_3"
+    values = {name: f"<{name}>" for name in names.split()}
+    for pack in ("general", "pocket"):
+        entries = load_pack(pack).entries
+        found = [name for name in entries if name.startswith("lab_") and "." not in name]
+        assert found
+        for name in found:
+            assert fill(entries, name, "test", **values)
 
 
 def test_another_file_than_its_checksum_names_is_refused(run: Any, tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from harness.blocks.kinds import Ask, Context
 from harness.blocks.prompts import load_pack
+from harness.engines.base import Completion
 from harness.errors import UserError
+from harness.loop.drive import Desk, RowFailed, drive
 from harness.records.example import Example
 from harness.synthesize.lab_skills import LabSkills
 
@@ -48,7 +50,7 @@ def stage_of(ask: Ask) -> str:
 
 def asked_question(ask: Ask) -> str:
     """The question that a judge or answerer was shown."""
-    return re.findall(r"<question>\s*(.+?)\s*</question>", ask.messages[-1]["content"])[-1]
+    return str(re.findall(r"<question>\s*(.+?)\s*</question>", ask.messages[-1]["content"])[-1])
 
 
 class Teacher:
@@ -250,3 +252,29 @@ def test_a_judge_less_changes_no_random_number(run: Any) -> None:
     draws = [[a.draw for a in made.asked if stage_of(a) == "answer"] for made in (with_judge, without)]
     assert draws[0] == draws[1]
     assert len({a.draw for a in with_judge.asked}) == len(with_judge.asked)
+
+
+def test_a_request_that_fails_costs_its_own_draft_only() -> None:
+    """A prompt beyond the context, say: the leaf's other drafts go on."""
+
+    class Failing(Desk):
+        def replies(self, asks: Sequence[tuple[str, Any]]) -> list[Any]:
+            return [self._reply(ask) for _, ask in asks]
+
+        def _reply(self, ask: Ask) -> Any:
+            stage = stage_of(ask)
+            if stage == "question judge" and asked_question(ask) == "new 1.0?":
+                return RowFailed("too long")
+            if stage == "answer" and asked_question(ask) == "new 1.1?":
+                return RowFailed("too long")
+            return (
+                Completion(request_id="r", draw=0, text=teacher(ask), token_ids=(1,), finish="stop", prompt_tokens=1),
+            )
+
+    teacher, block, about = Teacher(questions=3), LabSkills(), context()
+    (item,) = block.items([seed(0)], about)
+    made = drive({item.id: block.make(item, about)}, Failing(pytest.fail, about))[item.id]
+    assert [getattr(row, "reason", "kept") for row in made] == [
+        "question judge: failed (RowFailed)", "answer: failed (RowFailed)", "kept"
+    ]  # fmt: skip
+    assert made[0].example.fields["reply"] == "too long"

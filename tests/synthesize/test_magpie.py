@@ -10,8 +10,10 @@ import pytest
 from letters_chat import Chat
 from pydantic import ValidationError
 
+from harness import config
+from harness.blocks import registry
 from harness.blocks.kinds import Ask, Completion, Context, Feedback, Weakness
-from harness.errors import UserError
+from harness.errors import ConfigError, UserError
 from harness.synthesize._focus import scheduled, weights
 from harness.synthesize._sanitise import sanitise
 from harness.synthesize.magpie import Magpie
@@ -197,6 +199,10 @@ def test_any_run_of_attempts_has_about_the_right_shares(count: int) -> None:
         ("Name a bird.\nThe answer is: wren", "Name a bird.", ("answer",)),
         ("Sum 1 and 2.\n## Step 1: read", "Sum 1 and 2.", ("answer",)),
         ('"Name a bird."', "Name a bird.", ("quotes",)),
+        ("**Name a bird.**", "Name a bird.", ("bold",)),
+        ("<b>Name a bird.</b>", "Name a bird.", ("bold",)),
+        ("**Name** a **bird**", "**Name** a **bird**", ()),
+        ("**bird**: what is it?", "**bird**: what is it?", ()),
         ('"Yes" or "no"', '"Yes" or "no"', ()),
         ("Is it so?\nprint(1)", "Is it so?\nprint(1)", ()),
         ("The answer to life, what is it?", "The answer to life, what is it?", ()),
@@ -295,6 +301,15 @@ def test_the_published_grids_have_the_published_rows(grid: Any, rows: int, wante
     assert all(abs(got[cell] - n) <= 3 for cell, n in wanted.items())
 
 
+def test_what_is_steered_does_not_hang_on_how_it_is_decoded() -> None:
+    """Every category meets every cell of the grid as often as both shares say."""
+    block = Magpie(grid=({"temperature": 0.5}, {"temperature": 2.0}), rows=2000, focus="feedback")
+    even = Feedback(categories=tuple(Weakness(category=c, score=0.5, n=9) for c in "ab"))
+    items = block.items([], context(feedback=even, prompts={"steer": "{category}"}))
+    met = Counter((i.data["category"], i.data["temperature"]) for i in items)
+    assert all(abs(met[category, t] - 500) < 50 for category in "ab" for t in (0.5, 2.0))
+
+
 def test_a_grid_of_ones_own_reaches_the_asks(synthesize: Any) -> None:
     block = Magpie(grid=({"temperature": 0.5, "top_p": 0.9}, {"temperature": 2.0}), rows=40)
     asked = [a for a in synthesize(block, [], both("why?"), context()).asked if a.speaker == "user"]
@@ -334,6 +349,16 @@ def test_options_are_read_from_yaml_as_they_are() -> None:
         block = Magpie.model_validate_json(text, strict=True)
         assert (block.stop, block.domains, len(block.grid or ())) == (("x",), ("law",), 1)
         assert block.sanitise is bool(family)
+
+
+@pytest.mark.parametrize(("text", "value"), [("false", False), ("true", True)])
+def test_switches_can_be_turned_off_on_the_command_line(text: str, value: bool) -> None:
+    """Any text turns the released scripts' switches on, `False` too."""
+    block = config.load_block("synthesize", "magpie", [f"sanitise={text}", "family=gemma-2"], registry)
+    assert isinstance(block, Magpie)
+    assert block.sanitise is value
+    with pytest.raises(ConfigError, match="true or false"):
+        config.load_block("synthesize", "magpie", ["sanitise=perhaps"], registry)
 
 
 def test_the_textual_stops_of_the_released_code_are_off_unless_asked_for() -> None:

@@ -93,6 +93,12 @@ def test_rows_that_cannot_be_rewritten_say_why(synthesize: Any, parent: Example,
     assert not made.asked
 
 
+def test_rows_that_nobody_gave_a_task_are_a_mistake_of_the_recipe(synthesize: Any) -> None:
+    turns = (Message(role="user", content="q"), Message(role="assistant", content="a"))
+    with pytest.raises(UserError, match="the rows have no tag 'task'.*`score: task` or `score: classify`"):
+        synthesize(Rewrite(), [Example(id="a", messages=turns)], says(NEW), context())
+
+
 def test_a_row_without_a_prompt_is_dropped(synthesize: Any) -> None:
     only = Example(id="a", messages=(Message(role="assistant", content="hi"),))
     assert synthesize(Rewrite(), [only], says(NEW), context()).reasons == ["no prompt"]
@@ -195,6 +201,8 @@ def test_self_copy_asks_nothing(synthesize: Any) -> None:
     assert not made.asked
     assert made.rows[0].messages == row().messages
     assert made.rows[0].tags["rewritten.why"] == "self-copy"
+    assert Rewrite(how="copy").roles() == {}
+    assert Rewrite(counter="student").roles() == {"model": "teacher", "counter": "student"}
 
 
 def test_a_pack_without_the_prompt_is_named(synthesize: Any) -> None:

@@ -165,6 +165,7 @@ def test_similarity_is_rouge_l() -> None:
         one, other = (" ".join(rng.choices(vocabulary, k=rng.randint(1, 15))) for _ in range(2))
         wanted = scorer.score(one, other)["rougeL"].fmeasure
         assert Indel.normalized_similarity(words(one), words(other)) == pytest.approx(wanted, abs=1e-9)
+        assert Novelty([one], 0.5).add(other) is (wanted < 0.5)
     novelty = Novelty(["a b c d e f g h i j"], 0.7)
     assert not novelty.add("a b c d e f g x y z"), "7 of 10 words in order are 0.7, which is not new"
     assert novelty.add("a b c d e f x y z w")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from harness.errors import UserError
 from harness.select._lookup.base import Looked
 
 if TYPE_CHECKING:
     import numpy as np
 
+_AT_ONCE = 32
+"""Questions that are compared with all passages at the same time: 32 with a million passages are 128 MB."""
 _WORD = r"(?u)\b\w+\b"
 
 
@@ -24,7 +27,10 @@ class WordIndex:
 
         self._texts = list(texts)
         self._index = bm25s.BM25()
-        self._index.index(self._tokens(self._texts), show_progress=False)
+        tokens = self._tokens(self._texts)
+        if not any(tokens):
+            raise UserError("the documents to look passages up in hold nothing but the most common words")
+        self._index.index(tokens, show_progress=False)
 
     def look_up(self, questions: Sequence[str], hits: int) -> list[Looked]:
         """Best passages first."""
@@ -32,13 +38,9 @@ class WordIndex:
         return [self._one([w for w in words if w in vocabulary], hits) for words in self._tokens(questions)]
 
     def _one(self, words: list[str], hits: int) -> Looked:
-        import numpy as np
-
         if not words:
             return Looked()
-        scores = self._index.get_scores(words)
-        best = np.lexsort((np.arange(len(scores)), -scores))[:hits]
-        return Looked.of([self._texts[k] for k in best if scores[k] > 0])
+        return Looked.of([self._texts[k] for k in _best(self._index.get_scores(words), hits)])
 
     @staticmethod
     def _tokens(texts: Sequence[str]) -> list[list[str]]:
@@ -61,13 +63,21 @@ class VectorIndex:
 
         A passage whose vector does not point towards the question's at all (cosine 0 or less) is no hit.
         """
-        import numpy as np
+        found: list[Looked] = []
+        for start in range(0, len(vectors), _AT_ONCE):
+            scores = _unit(vectors[start : start + _AT_ONCE]) @ self._vectors.T
+            found += [Looked.of([self._texts[k] for k in _best(row, hits)]) for row in scores]
+        return found
 
-        scores = _unit(vectors) @ self._vectors.T
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :hits]
-        return [
-            Looked.of([self._texts[k] for k in best if row[k] > 0]) for row, best in zip(scores, order, strict=True)
-        ]
+
+def _best(scores: np.ndarray, hits: int) -> list[int]:
+    """Places of the `hits` highest scores above 0, best first; equal ones in their order. One pass, no full sort."""
+    import numpy as np
+
+    least = np.partition(scores, -hits)[-hits] if hits < len(scores) else 0
+    places = np.flatnonzero((scores >= least) & (scores > 0))
+    order: list[int] = places[np.lexsort((places, -scores[places]))][:hits].tolist()
+    return order
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
