@@ -2,8 +2,9 @@
 
 `python benchmarks/realign_pocket.py [--rows 160] [--json FILE]`
 
-Rows of `pocket/clean` with half of the answers in another form than asked for, greedily rewritten by `pocket/chat` with
-`n: 1`, adaptive and forced. Counted are rows of the tasks that are rewritten (not writing and roleplay).
+Rows of `pocket/clean` with half of the answers in another form than asked for, rewritten greedily by `pocket/chat` with
+`n: 1`: adaptive, forced, and in other words without a form. Counted are rows of tasks that are rewritten, so neither
+writing nor roleplay.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def main() -> None:
     options = parser.parse_args()
     spec = ModelSpec(name="pocket/chat", path=model_path("pocket/chat"), prompt_pack="pocket")
     engine, given = open_engine(spec, threads=1), pool(options.rows)
-    found = {name: measured(engine, given, {"adaptive": name == "adaptive"}) for name in ("adaptive", "forced")}
+    arms: dict[str, dict[str, Any]] = {"adaptive": {}, "forced": {"adaptive": False}, "no format": {"how": "plain"}}
+    found = {name: measured(engine, given, extra) for name, extra in arms.items()}
     print(json.dumps(found, indent=1))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -19,6 +19,8 @@ from harness.stats import MIN_RUNS, difference, settle
 if TYPE_CHECKING:
     import pandas as pd
 
+REST = "the rest of the run"
+"""What settles a claim whose grades or rows are not there yet."""
 BUDGET_SLACK = 0.05
 """Beyond this share two sides that trained on unlike numbers of tokens are called so."""
 
@@ -50,8 +52,9 @@ def of_recipes(claim: RecipeClaim, look: Look, student: str) -> ClaimResult:
         unit=metric.unit,
         budget=_budget(look.grid, claim, student),
     )
+    if why := _unfit(look, facts):
+        return replace(blank, reason=why, settle="grades by another judge")
     try:
-        _comparable(look, facts)
         one, other = _arms(look, facts.name, metric.name, student, claim)
         runs = common_runs(one, other)
         if not runs:
@@ -59,7 +62,7 @@ def of_recipes(claim: RecipeClaim, look: Look, student: str) -> ClaimResult:
         pairs = (one.only(runs), other.only(runs))
         found = difference(*pairs, clusters=one.clusters, bounds=metric.bounds, null=null)
     except CannotTell as error:
-        return replace(blank, reason=str(error), settle="what the reason names")
+        return replace(blank, reason=str(error), settle=REST)
     few = found.runs < MIN_RUNS
     seconds = _seconds(look.grid, claim, student)
     return replace(
@@ -75,17 +78,12 @@ def of_recipes(claim: RecipeClaim, look: Look, student: str) -> ClaimResult:
     )
 
 
-def _comparable(look: Look, facts: SuiteFacts) -> None:
-    """Refuses what says nothing about quality.
-
-    Raises:
-        CannotTell: a program judged a real suite, or the judge drifted between the grades.
-    """
+def _unfit(look: Look, facts: SuiteFacts) -> str:
+    """Why grades say nothing about quality: a program judged a real suite, or the judge drifted between them."""
     if facts.stand_in and facts.real:
-        raise CannotTell(f"{facts.name} was judged by a program ({facts.label}), which says nothing about quality")
+        return f"{facts.name} was judged by a program ({facts.label}), which says nothing about quality"
     drift = sentinels.drifted(sentinels.readings(look.grid, facts.name, look.split))
-    if drift is not None:
-        raise CannotTell(sentinels.refusal(facts, drift))
+    return "" if drift is None else sentinels.refusal(facts, drift)
 
 
 def _arms(look: Look, suite: str, metric: str, student: str, claim: RecipeClaim) -> tuple[Arm, Arm]:
@@ -133,6 +131,8 @@ def _budget(grid: Grid, claim: RecipeClaim, student: str) -> str:
     if not sides:
         return ""
     (_, one), (_, other) = sides
+    if not one.train_tokens and not other.train_tokens:
+        return ""
     most = max(one.train_tokens, other.train_tokens)
     unequal = abs(one.train_tokens - other.train_tokens) > BUDGET_SLACK * most
     trained = f"trained {count(one.train_tokens)} and {count(other.train_tokens)} tokens"

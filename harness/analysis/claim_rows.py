@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.analysis.claim_recipes import REST
 from harness.analysis.claim_result import ClaimResult
 from harness.analysis.defects import Scored, measured
 from harness.analysis.grid import Grid
@@ -36,7 +37,7 @@ def of_scorer(claim: ScorerClaim, steps: Sequence[Scored]) -> ClaimResult:
     step = next((s for s in steps if claim.scorer in s.scores and claim.recipe in (None, s.recipe)), None)
     if step is None:
         why = f"no finished score step has {claim.scorer} for rows that tell their planted defect"
-        return replace(blank, reason=why, settle="a pool with planted defects, scored")
+        return replace(blank, reason=why, settle=f"{REST}, on a pool with planted defects")
     area, missing, reason = measured(step.rows, claim.scorer, claim.defects)
     if area is None:
         return replace(blank, reason=reason, settle="more rows in the pool")
@@ -72,7 +73,7 @@ def of_rows(claim: RowsClaim, grid: Grid, student: str) -> ClaimResult:
         ]
         found = unpaired(*sides)
     except (CannotTell, UserError) as error:  # the latter: rows without such a score
-        return replace(blank, reason=str(error), settle="what the reason names")
+        return replace(blank, reason=str(error), settle=REST)
     return replace(
         blank,
         value=found.value,

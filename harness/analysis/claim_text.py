@@ -120,9 +120,12 @@ def _notes(claims: Claims) -> Iterable[tuple[str, str]]:
         "seeds",
         f"training seeds {', '.join(map(str, claims.seeds))}; data draws {', '.join(map(str, claims.data_seeds))}",
     )
-    counted = {(one.recipe, one.step): one for one in claims.scorers if one.defect == "any"}
-    for (recipe, step), one in counted.items():
-        lost = f", {one.missing:,} without a score left out" if one.missing else ""
-        yield "rows", f"{recipe} {step}: {one.defective:,} defective and {one.clean:,} clean rows{lost}"
+    rows: dict[tuple[str, int, int, int], list[str]] = {}
+    for one in claims.scorers:
+        if one.defect == "any":
+            rows.setdefault((one.recipe, one.defective, one.clean, one.missing), []).append(one.scorer)
+    for (recipe, defective, clean, missing), scores in rows.items():
+        lost = f" ({missing:,} without a score left out)" if missing else ""
+        yield "rows", f"{recipe}: {defective:,} defective and {clean:,} clean{lost} for {', '.join(scores)}"
     for line in claims.warnings:
         yield "note", line

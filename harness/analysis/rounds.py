@@ -82,6 +82,8 @@ def _reasons(notes: Sequence[str], cells: int, means: Mapping[str, float], least
     says = [note for note in notes if note.startswith("stop")]
     if len(says) > cells / 2:
         yield f"{len(says)} of {cells} trainings say {says[0]}"
+    if means.get("equal answers") == 1:
+        yield "stop: every answer equals the data's, so the round has no pair of its own"
     if "dev gain" in means and means["dev gain"] < least:
         yield f"stop: the dev score gains {means['dev gain']:+.4f}, less than {least}"
 

@@ -46,7 +46,8 @@ class Score:
 class Embed:
     """The embedding of one text or sequence of ids. Reply: float32 vector, shape (width,).
 
-    A text is cut after `max_tokens` (and at the model's context), by the model's own tokenizer without special tokens.
+    A text is cut after `max_tokens` (and at the model's context), by the model's own tokenizer: without special tokens
+    for a causal model, with those that it needs for an encoder.
     """
 
     model: str

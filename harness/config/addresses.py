@@ -37,7 +37,9 @@ def read_overrides(texts: Sequence[str], problems: Problems) -> list[Override]:
             problems.add("should be address=value, such as ifd-10.top.keep=5% or seeds=1", mark)
             continue
         document = parse(written, mark, problems, lines=False)
-        if document is not None:
+        if document is not None and document.data is None and written.lstrip().startswith("#"):
+            problems.add("the value begins with #, which YAML takes for a comment: put it in double quotes", mark)
+        elif document is not None:
             found.append(Override(parts, document.data, mark))
     return found
 

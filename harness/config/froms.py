@@ -92,8 +92,12 @@ def _check_name(name: str, when: str | None, node: Node, scope: Scope, problems:
 
 
 def check_source(option: str, name: str, node: Node, scope: Scope, problems: Problems) -> None:
-    """Notes a second source that is neither data nor an earlier step's rows."""
+    """Notes a second source that is neither data nor an earlier step's rows, or not made wherever this step runs."""
     if name in scope.data or name in scope.known - scope.trained:
+        theirs = scope.only.get(name)
+        if theirs is not None and theirs != node.value.get("only"):
+            text = f"{option}: {name} is made in {_TURNS[theirs]}, and this step runs in others too"
+            problems.add(f"{text}; write `only: {theirs}`", node.mark(option))
         return
     where = f"there are no rows named {name!r}: bind them under `data:`, or name an earlier step `as: {name}`"
     later = " (a later step has that name)" if name in scope.all_names else ""

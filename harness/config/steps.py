@@ -161,6 +161,9 @@ def _with_train(options: Node, node: Node, cls: Any, scope: Scope) -> Node:
 
 
 def _check_role(option: str, role: str, node: Node, scope: Scope, problems: Problems) -> None:
+    if scope.only.get(role) == "later" and role in scope.trained and node.value.get("only") != "later":
+        text = f"{option}: {role} is trained in later iterations only, and this step runs in the first too"
+        problems.add(f"{text}; write `only: later`", node.mark(option))
     if role in RESERVED or role in scope.trained or role in scope.students:
         return
     model = scope.models.get(role)

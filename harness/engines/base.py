@@ -165,7 +165,10 @@ class Embeds(Protocol):
 @runtime_checkable
 class EmbedsTexts(Protocol):
     def embed_texts(self, texts: Sequence[str], max_tokens: Sequence[int | None] = ()) -> np.ndarray:
-        """Vectors of an embedder that reads texts, each cut at its limit: float32, shape (len(texts), width)."""
+        """Vectors of an embedder that reads texts, each cut at its limit: float32, shape (len(texts), width).
+
+        A text without any token is a row of NaN.
+        """
         ...
 
 

@@ -23,6 +23,8 @@ from harness.records.templates import own_template
 
 _UNLIMITED = 10**18
 """Tokenizers that know no limit say so with a larger number."""
+_MODE, _MODES = "pooling_mode_", ("mean_tokens", "cls_token")
+_PARTS = ("Transformer", "Pooling", "Normalize")
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,6 +164,28 @@ class EncoderEngine(_Reader):
     By default the mean of the last hidden states over all tokens. Texts are read with the tokenizer's special tokens.
     """
 
+    def __init__(self, spec: ModelSpec, threads: int = 1) -> None:
+        """Loads the model.
+
+        Raises:
+            UserError: the folder cannot be loaded, or asks for a pooling or a part that is not built in.
+        """
+        super().__init__(spec, threads)
+        parts = [str(part.get("type", "")).rpartition(".")[2] for part in _json(self._folder / "modules.json", [])]
+        modes = [name.removeprefix(_MODE) for name, on in self._pooling.items() if name.startswith(_MODE) and on]
+        other = [part for part in parts if part not in _PARTS] + [mode for mode in modes if mode not in _MODES]
+        if other or len(modes) > 1:
+            raise UserError(
+                f"the text encoder {spec.name} in {self._folder} asks for {', '.join(other or modes)}, which would "
+                f"give other vectors: built in are the pooling {' or '.join(_MODES)}, and Normalize"
+            )
+
+    @property
+    def context(self) -> int | None:
+        """Longest text in tokens: what the folder says, or fewer where model or tokenizer have fewer."""
+        own = _json(self._folder / "sentence_bert_config.json", {}).get("max_seq_length")
+        return min((n for n in (own, super().context) if n is not None), default=None)
+
     @property
     def chat(self) -> None:
         """It reads texts, not conversations."""
@@ -191,7 +215,12 @@ class EncoderEngine(_Reader):
 
     @cached_property
     def _first(self) -> bool:
-        return bool(_json(self._folder / "1_Pooling" / "config.json", {}).get("pooling_mode_cls_token"))
+        return bool(self._pooling.get(f"{_MODE}cls_token"))
+
+    @cached_property
+    def _pooling(self) -> dict[str, Any]:
+        found: dict[str, Any] = _json(self._folder / "1_Pooling" / "config.json", {})
+        return found
 
     @cached_property
     def _unit(self) -> bool:

@@ -18,7 +18,7 @@ REVISION = f"hashed words and pairs of words, {WIDTH} buckets, signed, unit leng
 class HashedEngine:
     """Counts of words and of pairs of neighbouring words, hashed into signed buckets, to unit length.
 
-    A word is a run of letters or digits, or one other sign. A text without any gets a vector of zeros.
+    A word is a run of letters or digits, or one other sign. A text without any has no vector (NaN).
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -38,7 +38,9 @@ class HashedEngine:
         """Vectors of whole texts (it counts no tokens): float32, shape (len(texts), 1024)."""
         import numpy as np
 
-        return np.asarray(self._vectorizer.transform(texts).toarray(), dtype=np.float32)
+        found = np.asarray(self._vectorizer.transform(texts).toarray(), dtype=np.float32)
+        found[~found.any(1)] = np.nan
+        return found
 
     def close(self) -> None:
         """Nothing to give back."""

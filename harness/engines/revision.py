@@ -17,7 +17,7 @@ IDENTITY = (
     "adapter_config.json",
     "*.index.json",
     "tokenizer*.json",
-    "tokenizer.model",
+    "*.model",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
@@ -26,6 +26,7 @@ IDENTITY = (
     "chat_template.jinja",
     "modules.json",
     "1_Pooling/config.json",
+    "sentence_bert_config.json",
 )
 """Files that decide what a model produces. Optimizer states, logs and read-me files are left out."""
 

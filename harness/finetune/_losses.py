@@ -20,6 +20,8 @@ Loss = Literal[
     "sigmoid", "hinge", "correlation", "exponential", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard",
     "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
 ]  # fmt: skip
+SMOOTHED = ("robust", "aot", "aot_unpaired", "exo_pair")
+"""Losses of TRL that read `label_smoothing`; the others pass over it."""
 LN2 = math.log(2)
 
 

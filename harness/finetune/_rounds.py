@@ -39,14 +39,16 @@ def held_out(row: Example, share: float) -> bool:
 
 @dataclass
 class HeldOut:
-    """Splits rows while they are read; `rows` are those kept out so far."""
+    """Splits rows while they are read; `rows` are those kept out so far, `newest` is the latest round of all."""
 
     share: float | None
     rows: list[Example] = field(default_factory=list)
+    newest: int = 0
 
     def trained(self, rows: Iterator[Example]) -> Iterator[Example]:
         """The rows that train."""
         for row in rows:
+            self.newest = max(self.newest, row.origin.iteration or 0)
             if self.share is not None and held_out(row, self.share):
                 self.rows.append(row)
             else:
@@ -54,8 +56,7 @@ class HeldOut:
 
     def fresh(self) -> list[Example]:
         """The rows of the newest round: older answers were sampled from another model."""
-        newest = max((row.origin.iteration or 0 for row in self.rows), default=0)
-        return [row for row in self.rows if (row.origin.iteration or 0) == newest]
+        return [row for row in self.rows if (row.origin.iteration or 0) == self.newest]
 
     def encoded(self, opened: Opened, cap: int | None) -> list[Item]:
         """The fresh rows as pairs of token ids."""
@@ -69,7 +70,8 @@ def kept_start(block: Dpo, context: TrainContext, held: int) -> TrainReport:
 
     with surroundings(context.threads):
         save_model(load_model(context.start, block), ChatFormat.from_folder(context.start), context.start, context.out)
-    text = "stop: no pair to train on, since the answers equal the data's; the round gives back the model it began with"
+    why = f"the {held:,} that there are are all held out" if held else "since the answers equal the data's"
+    text = f"stop: no pair to train on, {why}; the round gives back the model it began with"
     return TrainReport(
         steps=0,
         rows=0,
@@ -86,8 +88,9 @@ def measured(trainer: Any, fresh: Sequence[Item], block: Dpo, expected: float | 
     """What the report says of a round besides its history.
 
     `held_out/change/…` is how far the log-probability of a held-out answer moved from the reference, in nats per
-    answer; `held_out/kl` estimates the divergence of the round's start from the tuned model, in nats per answer, from
-    the start's own samples; it is exact in expectation where they were drawn at temperature 1.
+    answer; `held_out/kl` is its negative for the rejected answers: an estimate of the divergence of the reference from
+    the tuned model in nats per answer where these are the reference's samples at temperature 1. Answers that equal the
+    data's are no pairs and so not in it.
     """
     figures = {} if expected is None else {"loss/expected": expected}
     if not fresh:

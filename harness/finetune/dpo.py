@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from itertools import chain
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import field_validator, model_validator
@@ -12,7 +13,7 @@ from harness.blocks.base import OptionalRole, identity
 from harness.blocks.kinds import TrainContext, TrainReport
 from harness.errors import StageFailed, UserError
 from harness.finetune._data import Encoded, Pair, encode_pairs
-from harness.finetune._losses import SUMS, Loss, arguments, start_loss, trainer_class
+from harness.finetune._losses import SMOOTHED, SUMS, Loss, arguments, start_loss, trainer_class
 from harness.finetune._models import load_model
 from harness.finetune._options import Tuning
 from harness.finetune._pairs import PairCollator, add_reference, pair_items, pair_length
@@ -53,7 +54,9 @@ class Dpo(Tuning):
         "1 - z and exponential exp(-z) losses, z being beta times the difference of the log-ratios.",
         source="2401.01335 §4.1: logistic; assumption 5.1: the others",
     )
-    label_smoothing: float = identity(0.0, ge=0, lt=0.5, description="Share of pairs taken to be the wrong way round.")
+    label_smoothing: float = identity(
+        0.0, ge=0, lt=0.5, description="Share of pairs taken to be the wrong way round; of some losses."
+    )
     max_answer: Count | None = identity(
         None,
         description="Cap on both answers; a longer one loses its end, end token included. Equal caps keep a model from "
@@ -89,6 +92,10 @@ class Dpo(Tuning):
             )
             if clash:
                 raise ValueError(f"loss_type {self.loss_type} has no {', '.join(sorted(clash))}: drop it")
+        elif self.label_smoothing and self.loss_type not in SMOOTHED:
+            raise ValueError(
+                f"label_smoothing has no effect on loss_type {self.loss_type}: drop it, or take {', '.join(SMOOTHED)}"
+            )
         if self.loss_type == "exo_pair" and not self.label_smoothing:
             raise ValueError("loss_type exo_pair is infinite without label_smoothing: set it, to 1e-3 say")
         if self.on_stop == "keep_start" and self.checkpoints > 1:
@@ -106,16 +113,20 @@ class Dpo(Tuning):
         first = next(given, None)
         if first is None and self.on_stop == "keep_start":
             return kept_start(self, context, len(split.rows))
-        if first is None and not split.rows:
+        if first is None and split.rows:
+            raise StageFailed(
+                f"{self.name} has no pair to train on: all {len(split.rows):,} are of prompts that `held_out` "
+                f"keeps out of training. Lower it, or give more rows"
+            )
+        if first is None:
             raise StageFailed(
                 f"{self.name} has no pair to train on: where a model's answers all equal the data's, self-play has "
                 f"nothing left to teach. Run fewer iterations, sample at a higher temperature, or write "
                 f"`on_stop: keep_start` to go on with the model as it is"
             )
-        parts = given if first is None else _after(first, given)
 
         def encode(opened: Opened) -> Encoded[Pair]:
-            encoded = encode_pairs(parts, opened.chat, opened.limit, self.max_answer)
+            encoded = encode_pairs(chain([first], given), opened.chat, opened.limit, self.max_answer)
             encoded.counts["held out"] += len(split.rows)
             return encoded
 
@@ -151,7 +162,8 @@ class Dpo(Tuning):
             add_reference(trainer, [*items, *fresh], self.batch_size)
 
         def measure() -> Measured:
-            expected = start_loss(self.loss_type, self.beta, self.label_smoothing) if self._agrees(context) else None
+            known = self._agrees(context) and not self.trl.keys() & {"loss_weights", "use_weighting"}
+            expected = start_loss(self.loss_type, self.beta, self.label_smoothing) if known else None
             return measured(trainer, fresh, self, expected)
 
         return Built(trainer, items, [pair_length(pair) for pair in pairs], tokens, trained, "pairs", measure)
@@ -184,8 +196,3 @@ class Dpo(Tuning):
     def _second(self, context: TrainContext) -> bool:
         """True where a second model has to be in memory: another reference, or a live one without adapters."""
         return not self._agrees(context) or (not self.precompute_ref_log_probs and self.lora is None)
-
-
-def _after(first: Example, rest: Iterable[Example]) -> Iterable[Example]:
-    yield first
-    yield from rest

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
@@ -28,6 +28,7 @@ Preset = Literal["none", "paper", "platypus", "alpaca", "no_robots"]
 CODE, RESULT, PLAN = "code in one only", "result missing", "no plan asked for"
 NUMBERS, SAME_END = "numbers lost", "another result"
 _FENCE = re.compile(r"```[\s\S]*?```")
+_PLAIN_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _TRUTHS = ("True", "False")
 _LABELS = ("Revised response",)
 _PRESETS: Mapping[Preset, Mapping[str, Any]] = {
@@ -99,7 +100,9 @@ class TextRules(BaseModel):
         (), description="For tasks checked for `plan`, the question must hold one of these."
     )
     numbers: Where = identity("off", description="Every number of the original must occur in the answer. Ours.")
-    same_end: Where = identity("off", description="Original and answer must end in the same number. Ours.")
+    same_end: Where = identity(
+        "off", description="An answer must end in the number that the original ends in, if it has any. Ours."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -118,10 +121,16 @@ class TextRules(BaseModel):
             raise ValueError(f"{value!r} is no regular expression: {error}") from error
         return value
 
+    @model_validator(mode="after")
+    def _some_length_fits(self) -> Self:
+        if self.least is not None and self.most is not None and self.least > self.most:
+            raise ValueError(f"no answer is both `least` {self.least} and `most` {self.most} long")
+        return self
+
     def says_anything(self) -> bool:
-        """False where every rule is off."""
-        default = TextRules()
-        return any(getattr(self, name) != getattr(default, name) for name in TextRules.model_fields)
+        """False where every rule is off; `shorter_or_equal` says something about `shorter` only."""
+        default, rules = TextRules(), TextRules.model_fields.keys() - {"preset", "shorter_or_equal"}
+        return any(getattr(self, name) != getattr(default, name) for name in rules)
 
     def uses_original(self) -> bool:
         """True where a rule compares with the answer before a rewrite."""
@@ -174,9 +183,8 @@ class TextRules(BaseModel):
     def _figures(self, case: Case, original: str) -> str | None:
         if _on(self.numbers, "numbers", case) and all_numbers(original) - all_numbers(case.answer):
             return NUMBERS
-        if _on(self.same_end, "numbers", case) and final_number(original) != final_number(case.answer):
-            return SAME_END
-        return None
+        end = final_number(original) if _on(self.same_end, "numbers", case) else None
+        return SAME_END if end is not None and end != final_number(case.answer) else None
 
 
 def lengths(chat: ChatFormat | None) -> Callable[[str], int]:
@@ -192,10 +200,13 @@ def holds_code(text: str) -> bool:
 def result_kept(original: str, answer: str) -> bool:
     """Whether an original of one word or number occurs as such in the answer; longer originals are no bare results.
 
-    Unlike the released code, the original is taken as text, not as a regular expression, so `?` or `+` is no error.
+    Unlike the released code, the original is taken as text, not as a regular expression, so `?` or `+` is no error;
+    `(B)` is the choice B, and 1,000 the number 1000.
     """
-    bare = original.strip().rstrip(".").strip() or original.strip()
+    bare = original.strip().strip("().:*").strip() or original.strip()
     if len(bare.split()) != 1:
+        return True
+    if _PLAIN_NUMBER.fullmatch(bare) and all_numbers(bare) <= all_numbers(answer):
         return True
     flags = re.IGNORECASE if len(bare) > 1 else re.NOFLAG  # the choice A is not the article in "a train"
     return re.search(rf"(?<!\w)(?<!\d[.,]){re.escape(bare)}(?!\w|[.,]\d)", answer, flags) is not None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from harness.blocks.base import Block
-from harness.engines.base import Capability
+from harness.engines.base import Capability, ModelSpec
+from harness.engines.families import family_of
 from harness.engines.open import capabilities, ready
 from harness.errors import UserError
 from harness.loop.stage import Binding, Stage
@@ -18,6 +19,11 @@ _WHAT: Mapping[Capability, str] = {
     "embed": "for embeddings",
     "reward": "for rewards",
     "weights": "for its weights, to train from",
+}
+_FAMILIES = {
+    "causal": "a language model (a reward model is a folder with a sequence classifier of one logit)",
+    "reward": "a reward model, which gives rewards only",
+    "encoder": "a text encoder, which embeds only",
 }
 _ANSWERS: frozenset[Capability] = frozenset({"generate"})
 
@@ -33,13 +39,21 @@ def check_capable(block: Block, models: Mapping[str, tuple[str, Binding]], where
         lacking = sorted(asked.get(option, _ANSWERS) - capabilities(binding.spec))
         if lacking:
             spec = binding.spec
-            kind = "a served model, which only answers conversations" if spec.engine == "openai" else "a program"
-            if lacking[0] == "turns" and spec.path is not None:
-                kind = "a model without a chat template (a base model, it seems), which knows no user's turn"
+            other = "another model folder" if spec.engine == "transformers" else "a model folder"
             raise UserError(
                 f"{where}: {block.name} asks the model bound to {role!r} {_WHAT[lacking[0]]}, and {spec.name} is "
-                f"{kind}: bind a model folder to {role!r}, or take {block.name} out"
+                f"{_kind(spec, lacking[0])}: bind {other} to {role!r}, or take {block.name} out"
             )
+
+
+def _kind(spec: ModelSpec, lacking: Capability) -> str:
+    if spec.engine == "openai":
+        return "a served model, which only answers conversations"
+    if spec.engine != "transformers":
+        return "a program"
+    if lacking == "turns":
+        return "a model without a chat template (a base model, it seems), which knows no user's turn"
+    return _FAMILIES[family_of(spec.path)]
 
 
 def check_keys(stages: Iterable[Stage]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
+from itertools import count
 
 from harness.config.model import Recipe, Source, Step, Window
 from harness.loop import choose
@@ -23,7 +24,7 @@ class CellPlanner:
         self.planner, self.recipe, self.student = planner, recipe, student
         self.seed, self.data_seed = seed, data_seed
         self.rows: dict[str, dict[int, Rows]] = {}
-        """Step or `as` name to the rows it gave in each iteration."""
+        """`as` name of a step to the rows it gave in each iteration; a block's name may also be that of data."""
         self.trained_on: dict[int, dict[int, Rows]] = {}
         """Position of a finetune step to the rows that flowed into it in each iteration."""
         self.tuned: dict[str, Binding] = {}
@@ -58,7 +59,7 @@ class CellPlanner:
                 keys += checks
             stage = self.planner.add(self._stage(step, iteration, rows, models))
             keys.append(stage.key)
-            names[step.name] = stage.key
+            names[_unlike(step.name, names)] = stage.key
             if step.verb == "finetune":
                 train.append(stage.key)
                 self._remember(stage, checks)
@@ -68,13 +69,13 @@ class CellPlanner:
                     tuned, steered = choose.plan(self.planner, block, tuned, stage.label, _where(step, self.recipe))
                     self.planner.checked[str(tuned.stage)] = self.planner.checked[stage.key]
                     keys += steered
-                models["current"] = models[step.name] = tuned
+                models["current"] = tuned
                 if step.as_ is not None:
-                    self.tuned[step.as_] = tuned
+                    models[step.as_] = self.tuned[step.as_] = tuned
             else:
                 flow = (Input(key=stage.key),)
-                for name in {step.name, step.as_ or step.name}:
-                    self.rows.setdefault(name, {})[iteration] = flow
+                if step.as_ is not None:
+                    self.rows.setdefault(step.as_, {})[iteration] = flow
         return self._evaluated(iteration, keys, train, names, models["current"]), models["current"]
 
     def _checked(self, rows: Rows, label: str) -> tuple[Rows, tuple[str, ...]]:
@@ -171,6 +172,12 @@ class CellPlanner:
         policy = self.recipe.loop.data
         span = policy.window if isinstance(policy, Window) else iteration if policy == "accumulate" else 1
         return tuple(row for i in range(max(1, iteration - span + 1), iteration + 1) for row in given.get(i, ()))
+
+
+def _unlike(name: str, names: Container[str]) -> str:
+    """The name, with a number where a step without an `as` repeats a block."""
+    numbered = (f"{name}-{n}" for n in count(2))
+    return name if name not in names else next(one for one in numbered if one not in names)
 
 
 def _where(step: Step, recipe: Recipe) -> str:

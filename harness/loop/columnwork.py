@@ -111,7 +111,8 @@ def select(job: Job) -> Result:
     """Keeps rows and drops others for a reason, as a selector decides from the columns that it needs."""
     block = cast(kinds.Selector, job.stage.block)
     context = job.context()
-    decisions = _in_parts(job, block, context) if block.row_by_row else _at_once(job, block, context)
+    in_parts = block.row_by_row and not any(name.startswith(VECTOR) for name in block.needs())
+    decisions = (_in_parts if in_parts else _at_once)(job, block, context)
     counts = Counter(reason for reason in decisions if reason is not None)
     if counts.total() == len(decisions):
         why = ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common()) or "it was given none"

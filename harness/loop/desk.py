@@ -28,13 +28,19 @@ def located(store: Store, binding: Binding) -> ModelSpec:
 
 
 class Engines:
-    """Open engines, the most recently used last; only `keep` stay open, because each holds a model's memory."""
+    """Open engines, the most recently used last; only `keep` stay open, because each holds a model's memory.
+
+    Served models and the hashed embedder hold none: they stay open beside those. `need` is how many models the stage
+    at work asks in turn: so many stay open while it runs, or each of its shards would load them anew.
+    """
 
     def __init__(self, store: Store, threads: int, keep: int = 2, home: Home | None = None) -> None:
         """`home` is where replies of served models are kept (by default the store's)."""
         self._store, self._threads, self._keep = store, threads, keep
         self._home = home or store.home
         self._open: OrderedDict[str, Engine] = OrderedDict()
+        self._light: dict[str, Engine] = {}
+        self.need = 0
         self._chats: dict[str, Any] = {}
         self.opened = 0
         """Models loaded so far; a served one costs nothing to open."""
@@ -45,13 +51,13 @@ class Engines:
         # Two roles may ask one served model with other limits or prices: then they are two engines.
         settings = str(sorted(spec.options.items(), key=str)) if spec.engine == "openai" else ""
         name = f"{spec.engine}:{spec.revision}:{spec.dtype}:{spec.path}:{settings}"
+        if spec.engine in ("openai", "hashed"):
+            return self._without_memory(name, spec, timer)
         if name in self._open:
             self._open.move_to_end(name)
             return self._open[name]
-        while len(self._open) >= self._keep:
+        while len(self._open) >= max(self._keep, self.need):
             self._open.popitem(last=False)[1].close()
-        if spec.engine in ("openai", "hashed"):
-            return self._light(name, spec, timer)
         with timer("import"):
             from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401 - the slow part of opening
 
@@ -62,11 +68,12 @@ class Engines:
         self.opened += 1
         return self._open[name]
 
-    def _light(self, name: str, spec: ModelSpec, timer: Timer) -> Engine:
-        with timer("import"):
-            from harness.engines import open_engine
-        self._open[name] = open_engine(spec, home=self._home)
-        return self._open[name]
+    def _without_memory(self, name: str, spec: ModelSpec, timer: Timer) -> Engine:
+        if name not in self._light:
+            with timer("import"):
+                from harness.engines import open_engine
+            self._light[name] = open_engine(spec, home=self._home)
+        return self._light[name]
 
     def chat(self, binding: Binding, timer: Timer) -> Any:
         """The chat format of a model, without opening its weights."""
@@ -89,6 +96,8 @@ class Engines:
         """Gives all models' memory back."""
         while self._open:
             self._open.popitem()[1].close()
+        while self._light:
+            self._light.popitem()[1].close()
 
 
 class Chats(Mapping[str, Any]):

@@ -17,6 +17,8 @@ from harness.engines.base import Engine, GenerateRequest, LogprobRequest, Unansw
 from harness.errors import LimitReached, LoopbenchError, StageFailed, UserError
 from harness.records.hashing import seed_of
 
+_NO_TOKENS = "it has no tokens"
+
 
 class RowFailed(LoopbenchError):
     """One row cannot be done (its prompt exceeds the model's context, say); its siblings carry on."""
@@ -113,7 +115,8 @@ class Desk:
         if engine.chat is None:
             texts, limits = [ask.text or "" for _, ask in asks], [ask.max_tokens for _, ask in asks]
             with self.timer("engine"):
-                return list(engine.embed_texts(texts, limits))  # type: ignore[attr-defined]
+                vectors = engine.embed_texts(texts, limits)  # type: ignore[attr-defined]
+            return [RowFailed(_NO_TOKENS) if vector[0] != vector[0] else vector for vector in vectors]
         limit = getattr(engine, "context", None)
         ids = [_embedded(engine.chat, ask, limit) for _, ask in asks]
         return self._read(asks, ids, engine, engine.embed)  # type: ignore[attr-defined]
@@ -179,7 +182,7 @@ def _unreadable(ids: Sequence[int] | RowFailed, limit: int | None) -> RowFailed 
     if isinstance(ids, RowFailed):
         return ids
     if not ids:
-        return RowFailed("it has no tokens")
+        return RowFailed(_NO_TOKENS)
     return _too_long(len(ids), limit) if limit is not None and len(ids) > limit else None
 
 

@@ -195,6 +195,8 @@ def _rows(stage: Stage, rows: Mapping[str, int | None]) -> int | None:
             return None
         part = given if source.slice is None else given // source.slice[1]
         total += part if source.share is None else round(part * source.share)
+    if stage.action == "select" and (expects := getattr(stage.block, "expects", None)) is not None:
+        return int(expects(total))
     keep = getattr(stage.block, "keep", None)
     return keep.of(total) if stage.action == "select" and isinstance(keep, Amount) else total
 

@@ -85,7 +85,7 @@ def tables(store: Store, inputs: Sequence[Input], of: pa.Schema) -> Iterator[pa.
 def vectors(store: Store, inputs: Sequence[Input], name: str, file: Path) -> np.ndarray:
     """The vectors of all rows, float32, shape (rows, width); a row that has none is NaN.
 
-    They are kept in `file` and mapped from there, so what is not touched takes no memory.
+    They are written to `file` part by part and mapped from there, so what is not touched takes no memory.
 
     Raises:
         UserError: no row has such a vector, or they are of unlike widths.
@@ -97,24 +97,25 @@ def vectors(store: Store, inputs: Sequence[Input], name: str, file: Path) -> np.
     if column not in schema(store, inputs).names:
         raise UserError(f"the rows have no {name}. Put the step that makes it (`score: embed`) before this one")
     of = pa.schema([pa.field(column, pa.list_(pa.float32()))])
-    rows, found, start = count(store, inputs), None, 0
-    for part in tables(store, inputs, of):
-        for chunk in part[column].chunks:
-            there = np.flatnonzero(np.asarray(chunk.is_valid()))
-            widths = set(np.diff(np.asarray(chunk.drop_null().offsets)).tolist()) | (
-                {found.shape[1]} if found is not None else set()
-            )
+    rows, width = 0, 0
+    with file.open("wb") as out:
+        for chunk in (chunk for part in tables(store, inputs, of) for chunk in part[column].chunks):
+            given = chunk.drop_null()
+            widths = set(np.diff(np.asarray(given.offsets)).tolist()) | ({width} if width else set())
             if len(widths) > 1:
                 raise UserError(f"the vectors {name} are of unlike widths ({sorted(widths)}): rows of unlike models?")
-            if widths and found is None:
-                found = np.lib.format.open_memmap(file, "w+", np.float32, (rows, widths.pop()))
-                found[:] = np.nan
-            if len(there) and found is not None:
-                found[start + there] = np.asarray(chunk.drop_null().flatten()).reshape(len(there), -1)
-            start += len(chunk)
-    if found is None:
+            if widths and not width:
+                width = widths.pop()
+                missing = np.full(width, np.nan, np.float32).tobytes()
+                out.writelines(missing for _ in range(rows))
+            if width:
+                values = np.full((len(chunk), width), np.nan, np.float32)
+                values[np.asarray(chunk.is_valid())] = np.asarray(given.flatten()).reshape(len(given), width)
+                out.write(values.tobytes())
+            rows += len(chunk)
+    if not width:
         raise UserError(f"no row has a vector {name}: every one of them is missing")
-    return found
+    return np.memmap(file, np.float32, "c", shape=(rows, width))
 
 
 def load_frame(store: Store, inputs: Sequence[Input], names: Sequence[str]) -> pd.DataFrame:

@@ -65,6 +65,7 @@ class Job:
 
     def desk(self, context: Context) -> Desk:
         models = self.stage.models
+        self.engines.need = len({binding.stage or binding.spec.revision for binding in models.values()})
         return Desk(lambda role: self.engines.get(models[role], self.timer), context, self.timer, self.cost)
 
     def rows(self) -> Iterator[Example]:

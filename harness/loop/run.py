@@ -34,8 +34,9 @@ TRIES = 3
 BACK_OFF = 2.0
 """Seconds of the first wait after a transient failure, doubled each time."""
 _TOLD = ("rows", "dropped", "timing", "cost", "opened", "together")
-_REPORTED = ("counts", "figures", "notes")
 """What a `stage_finished` event says of the manifest; `together`: how many stages were one stream."""
+_REPORTED = ("counts", "figures", "notes")
+"""What it says of the manifest's report."""
 
 Listener = Callable[[str, Stage | None, Mapping[str, Any]], None]
 

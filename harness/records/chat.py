@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.records.example import Message
-from harness.records.pieces import Piece, ids_of, pieces
+from harness.records.pieces import Piece, ids_of, pieces, rendered_ids
 from harness.records.templates import settings_of, template_hash, template_of
 from harness.records.tokenizer import load_tokenizer
 
@@ -70,7 +70,7 @@ class ChatFormat:
         Raises:
             UserError: the template refuses these roles or their order.
         """
-        return tuple(piece[0] for piece in self._pieces(self._text(messages, add_generation_prompt)))
+        return self.literal(self._text(messages, add_generation_prompt))
 
     def text(self, messages: Sequence[Message], generation: bool = False, unfinished: bool = False) -> str:
         """The rendered conversation before it is encoded, ready for the assistant's turn with `generation`.
@@ -113,7 +113,7 @@ class ChatFormat:
 
     def literal(self, text: str) -> tuple[int, ...]:
         """Ids of a text that is rendered already: special tokens in it are read as such, and one BOS at most."""
-        return tuple(piece[0] for piece in self._pieces(text))
+        return rendered_ids(self.tokenizer, text, self.bos, self._adds_bos)
 
     def mask(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Ids of a conversation and, per id, 1 where the assistant wrote it (its end token included), else 0.

@@ -44,11 +44,14 @@ def schema_of(paths: Iterable[Path]) -> pa.Schema:
 
 
 def read(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
-    """A table a part at a time, with the columns of `schema`; those that it lacks are missing in every row."""
+    """A table a part at a time, with the columns of `schema`; those that it lacks are missing in every row.
+
+    Nothing is read ahead: that would hold the whole file in memory.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         have = set(file.schema_arrow.names)
         for batch in file.iter_batches(BATCH, columns=[name for name in schema.names if name in have]):
             part = pa.Table.from_batches([batch])

@@ -21,11 +21,27 @@ def pieces(tokenizer: Any, text: str, bos: int | None, adds_bos: bool) -> list[P
         found = _grown(tokenizer, text)
     if bos is None:
         return found
-    while len(found) > 1 and found[0][0] == found[1][0] == bos:
-        del found[0]
-    if adds_bos and (not found or found[0][0] != bos):
-        found.insert(0, (bos, 0, 0))
-    return found
+    if leading := _leading([piece[0] for piece in found], bos):
+        return found[leading - 1 :]
+    return [(bos, 0, 0), *found] if adds_bos else found
+
+
+def rendered_ids(tokenizer: Any, text: str, bos: int | None, adds_bos: bool) -> tuple[int, ...]:
+    """The ids of `pieces`, without the time that the characters take."""
+    backend = _backend(tokenizer)
+    if backend is None:
+        return tuple(piece[0] for piece in pieces(tokenizer, text, bos, adds_bos))
+    ids: list[int] = backend.encode(text, add_special_tokens=False).ids
+    if bos is None:
+        return tuple(ids)
+    if leading := _leading(ids, bos):
+        return tuple(ids[leading - 1 :])
+    return (bos, *ids) if adds_bos else tuple(ids)
+
+
+def _leading(ids: list[int], bos: int) -> int:
+    """How many BOS the ids begin with."""
+    return next((at for at, token in enumerate(ids) if token != bos), len(ids))
 
 
 def ids_of(tokenizer: Any, text: str, special: bool) -> tuple[int, ...]:

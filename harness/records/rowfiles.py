@@ -88,7 +88,7 @@ def _parquet(path: Path) -> Iterator[Placed]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             number = 0
             for batch in file.iter_batches(BATCH):
                 for row in batch.to_pylist():

@@ -176,7 +176,7 @@ def _example(row: dict[str, Any]) -> Example:
 def _read(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         kept = [name for name in file.schema_arrow.names if not columns.is_vector(name)]
         for batch in file.iter_batches(BATCH, columns=kept):
             yield from batch.to_pylist()

@@ -53,6 +53,7 @@ class Losses:
 
     values: dict[Part, float | None] = field(default_factory=dict)
     comparable: bool = True
+    """False where the released rule does not compare this row's `ca` and `da`."""
     why: str | None = None
 
     def __getitem__(self, part: Part) -> float | None:
@@ -61,7 +62,7 @@ class Losses:
     def compared(self, formula: Formula, given: Part, alone: Part) -> float | None:
         """The quotient of two losses, or of their perplexities."""
         one, other = self[given], self[alone]
-        if one is None or other is None or not self.comparable:
+        if one is None or other is None or (given == "ca" and not self.comparable):
             return None
         if formula == "perplexity":
             return math.exp(min(one - other, LARGEST))

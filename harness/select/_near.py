@@ -28,7 +28,7 @@ def earlier_twins(texts: Sequence[str], threshold: float, words: int) -> Iterato
     """Per text, the first earlier kept text that is at least `threshold` similar; None keeps the text.
 
     Greedy in the order given: a text is compared with kept texts only, so of A ~ B ~ C with A unlike C, C stays.
-    Memory is the texts and, per text and band of the signature, 16 bytes; one chunk's shingles at a time.
+    Memory is the texts and, per text and band of the signature, 20 bytes; one chunk's shingles at a time.
     """
     groups = _Groups(texts, threshold, words)
     shingles = lru_cache(maxsize=CHUNK)(lambda number: frozenset(shingle(texts[number], words)))

@@ -37,11 +37,11 @@ class GoldVsSelf(PairBuilder):
             reason = _reason(row, gold)
             if reason is None:
                 pair = self._pair(row, str(gold), context)
-                _add(sums, pair, str(gold), row)
+                _add(sums, pair, str(gold), row, equal=False)
                 yield pair
             elif reason == EQUAL:
                 equal = replace(row, scores={**row.scores, DISTANCE: 0.0})
-                _add(sums, equal, str(gold), row)
+                _add(sums, equal, str(gold), row, equal=True)
                 yield Dropped(equal, reason)
             else:
                 yield Dropped(row, reason)
@@ -68,9 +68,9 @@ class GoldVsSelf(PairBuilder):
 EQUAL = "identical to gold"
 
 
-def _add(sums: Counter[str], scored: Example, gold: str, row: Example) -> None:
+def _add(sums: Counter[str], scored: Example, gold: str, row: Example, *, equal: bool) -> None:
     own, apart = row.answer or "", float(scored.scores[DISTANCE] or 0.0)
-    values = {"answers": 1, "equal": not apart and scored.rejected is None, DISTANCE: apart}
+    values = {"answers": 1, "equal": equal, DISTANCE: apart}
     values |= {"gold words": len(gold.split()), "own words": len(own.split()), "cut": is_cut(row)}
     for name, value in values.items():
         sums[name] += value  # type: ignore[assignment]

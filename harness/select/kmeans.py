@@ -81,6 +81,10 @@ class Clusters(Selector):
         """The vector, and the score that limits."""
         return (f"{VECTOR}{self.by}", *([self.within] if self.within else []))
 
+    def expects(self, total: int) -> int:
+        """Rows that a forecast counts on, out of `total`."""
+        return self.keep.of(total) if self.keep else min(total, self.clusters * self.per_cluster)
+
     def select(self, table: pd.DataFrame, context: Context) -> list[str | None]:
         """Clusters of all rows that have a vector, then picks within each.
 

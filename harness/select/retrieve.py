@@ -128,26 +128,28 @@ class Retrieve(Scorer):
                 tries=self.tries,
                 at_once=self.at_once,
             )
-        known, rows = self._known(context)
-        if self.by not in known:
-            known[self.by] = WordIndex(passages(rows, self.column, self.words))
-        provider: Provider = known[self.by]
+        known, name, rows = self._known(context)
+        if name not in known:
+            known[name] = WordIndex(passages(rows, self.column, self.words))
+        provider: Provider = known[name]
         return provider
 
-    def _known(self, context: Context) -> tuple[dict[str, Any], Iterable[Any]]:
+    def _known(self, context: Context) -> tuple[dict[str, Any], str, Iterable[Any]]:
+        """Indexes that are kept beside the documents, the name of this block's own, and the rows to make it of."""
         rows = context.sources[self.documents or ""]
-        return kept(rows), (row for row in rows if self._meant(row))
+        name = self.model_dump_json(include={"by", "column", "tags", "words", "model"})
+        return kept(rows), name, (row for row in rows if self._meant(row))
 
     def _meant(self, row: Any) -> bool:
         have = row.tags if isinstance(row, Example) else row
         return all(have.get(name) == value for name, value in self.tags.items())
 
     def _embedded(self, context: Context) -> Generator[Sequence[Request], Sequence[Reply], VectorIndex]:
-        known, rows = self._known(context)
-        if self.by not in known:
+        known, name, rows = self._known(context)
+        if name not in known:
             texts = passages(rows, self.column, self.words)
-            known[self.by] = VectorIndex(texts, (yield from vectors(texts, self.model or "")))
-        index: VectorIndex = known[self.by]
+            known[name] = VectorIndex(texts, (yield from vectors(texts, self.model or "")))
+        index: VectorIndex = known[name]
         return index
 
 

@@ -59,8 +59,6 @@ class Task(Tag):
         found = dict((yield from Tag.score(full, batch, context)))
         column = f"tag:{self.written}"
         found[column] = [self.unknown if label is None else label for label in found[column]]
-        for label in filter(None, found[column]):
-            context.count(f"{self.written}: {label}")
         return found
 
     def _tasks(self) -> Tasks:

@@ -35,11 +35,10 @@ def unchanged(row: Example, said: Said) -> Example:
     return replace(row, fields=fields, tags=tags, scores={**row.scores, "edit_rate": 0.0})
 
 
-def rewritten(row: Example, place: int, said: Said, keep_tags: Sequence[str], name: str, origin: Origin) -> Example:
-    """The row with the new answer at `place` among its messages; scores belonged to the old one."""
+def rewritten(row: Example, place: int, said: Said, name: str, origin: Origin) -> Example:
+    """The row with the new answer at `place` among its messages."""
     before, text = row.messages[place]["content"], said.text or ""
     old = "parent_answer" if place == len(row.messages) - 1 else "parent_first_answer"
-    kept = {tag: value for tag, value in row.tags.items() if tag in keep_tags}
     return replace(
         row,
         id=name,
@@ -48,8 +47,8 @@ def rewritten(row: Example, place: int, said: Said, keep_tags: Sequence[str], na
         rejected=None,
         candidates=said.candidates,
         fields={**row.fields, "replies": list(said.replies), old: before},
-        tags={**kept, "rewritten": "yes", "rewritten.why": None},
-        scores={"edit_rate": edit_rate(before, text)},
+        tags={**row.tags, "rewritten": "yes", "rewritten.why": None},
+        scores={**row.scores, "edit_rate": edit_rate(before, text)},
         origin=origin,
     )
 

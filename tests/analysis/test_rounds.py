@@ -81,6 +81,16 @@ def test_the_trainings_own_signal_is_a_reason_to_stop(home: Path) -> None:
     assert found[2].stop == (f"2 of 2 trainings say {STOP}",)
 
 
+def test_a_round_without_a_pair_of_its_own_is_a_reason_to_stop(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a window it trains on older pairs, so the training does not fail."""
+    monkeypatch.setattr(
+        "harness.analysis.rounds._steps", lambda grid, turn: {"equal answers": float(turn.iteration > 1)}
+    )
+    found = by_iteration(home)
+    assert found[1].stop == ()
+    assert found[2].stop[-1] == "stop: every answer equals the data's, so the round has no pair of its own"
+
+
 @pytest.mark.parametrize(("split", "reasons"), [("dev", 1), ("test", 0)])
 def test_a_small_gain_is_a_reason_on_dev_and_never_on_test(
     home: Path, monkeypatch: pytest.MonkeyPatch, split: str, reasons: int

@@ -200,6 +200,7 @@ def test_an_unset_variable_says_what_to_set(project: Project, monkeypatch: pytes
     ("override", "expected"),
     [
         ("pick.top.kep=5%", "--set pick.top.kep=5%: unknown key 'kep'; did you mean 'keep'?"),
+        ("pick.top.keep=# 5%", "--set pick.top.keep=# 5%: the value begins with #, which YAML takes for a comment"),
         ("pick.tpo.keep=5%", "--set pick.tpo.keep=5%: the recipe has no step 'tpo'; did you mean 'top'?"),
         ("pikc.top.keep=5%", "--set pikc.top.keep=5%: there is no 'pikc' to set; did you mean 'pick'?"),
         ("seeds", "--set seeds: should be address=value"),

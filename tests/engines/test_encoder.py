@@ -135,6 +135,35 @@ def test_an_encoder_gives_the_mean_over_a_texts_own_tokens(encoder: Path) -> Non
     np.testing.assert_allclose(engine.embed_texts(SAID), wanted, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "asked"),
+    [
+        ("1_Pooling/config.json", {"pooling_mode_lasttoken": True}, "lasttoken"),
+        (
+            "1_Pooling/config.json",
+            {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
+            "mean_tokens, cls",
+        ),
+        ("modules.json", [{"type": "sentence_transformers.models.Dense"}], "Dense"),
+    ],
+)
+def test_a_folder_that_asks_for_other_vectors_is_refused(
+    encoder: Path, tmp_path: Path, file: str, content: Any, asked: str
+) -> None:
+    folder = shutil.copytree(encoder, tmp_path / "other")
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"asks for {asked}.*which would give other vectors"):
+        open_engine(spec(folder))
+
+
+def test_a_folders_own_longest_text_counts(encoder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(encoder, tmp_path / "short")
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 6}))
+    engine: Any = open_engine(spec(folder))
+    assert engine.context == 6
+
+
 def test_an_encoder_pools_as_its_folder_says_and_cuts_long_texts(encoder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(encoder, tmp_path / "pooled")
     before = revision_of(folder)

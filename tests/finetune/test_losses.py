@@ -171,5 +171,9 @@ def test_logistic_is_sigmoid_and_clashes_are_named() -> None:
         Dpo(loss_type="correlation", label_smoothing=0.1)
     with pytest.raises(ValidationError, match="exponential has no loss_weights"):
         Dpo(loss_type="exponential", trl={"loss_weights": [1.0]})
+    with pytest.raises(
+        ValidationError, match="label_smoothing has no effect on loss_type sigmoid: drop it, or take rob"
+    ):
+        Dpo(label_smoothing=0.1)
     with pytest.raises(ValidationError, match="infinite without label_smoothing"):
         Dpo(loss_type="exo_pair")

@@ -47,6 +47,14 @@ def test_only_the_newest_round_is_measured() -> None:
     assert {row.origin.iteration for row in split.fresh()} == {2}
 
 
+def test_older_answers_do_not_stand_in_where_the_newest_of_held_out_prompts_all_equal_the_data() -> None:
+    split = HeldOut(0.25)
+    newer = [row for row in of_round(pairs(100), 2) if not held_out(row, 0.25)]
+    list(split.trained(iter([*newer, *of_round(pairs(100), 1)])))
+    assert split.rows
+    assert split.fresh() == []
+
+
 def test_nothing_is_held_out_by_default(context: Make) -> None:
     report = Dpo(**FAST).train(pairs(16), context())
     assert report.rows == 16
@@ -116,6 +124,13 @@ def test_a_round_whose_answers_all_equal_the_data_gives_its_start_back_or_fails_
     assert {"config.json", "tokenizer.json"} <= {file.name for file in run.out.iterdir()}
     with pytest.raises(StageFailed, match="answers all equal the data's.*on_stop: keep_start"):
         Dpo(**FAST).train([], context("failed"))
+
+
+def test_a_round_whose_pairs_are_all_held_out_says_so(context: Make) -> None:
+    with pytest.raises(StageFailed, match="all 8 are of prompts that `held_out` keeps out of training. Lower it"):
+        Dpo(**FAST, held_out="100%").train(of_round(pairs(8), 1), context())
+    report = Dpo(**FAST, held_out="100%", on_stop="keep_start").train(of_round(pairs(8), 1), context("kept"))
+    assert "the 8 that there are are all held out" in report.notes["stop"]
 
 
 def test_one_rule_says_which_model_a_round_gives() -> None:

@@ -102,6 +102,10 @@ def test_a_changed_truth_value_is_noticed_by_the_papers_rule_only() -> None:
         ("A", "it is a train", False),
         ("True", "this is true", True),
         ("B.", "B", True),
+        ("(B)", "it is B, because", True),
+        ("B)", "it is C", False),
+        ("1000", "it is 1,000.", True),
+        ("12", "it is 12.5", False),
         ("a whole sentence", "another", True),
     ],
 )
@@ -118,6 +122,15 @@ def test_numbers_and_results_are_compared_only_where_asked_for() -> None:
     assert broken(rules, "1,000 dollars", "It is 1000.", "", "numbers") is None
     assert broken(rules, "3 + 4 = 7", "nothing") is None, "the row's task is not checked for numbers"
     assert broken(TextRules(same_end="all"), "so 7", "so 8") == SAME_END
+    assert broken(TextRules(same_end="all"), "so 7", "so seven") == SAME_END
+    assert broken(TextRules(same_end="all"), "by induction", "1. by induction") is None, "there is no number to keep"
+
+
+def test_rules_that_say_nothing_or_contradict_each_other() -> None:
+    assert not TextRules(shorter_or_equal=True).says_anything(), "it is about `shorter`, which is not set"
+    assert TextRules(preset="alpaca").says_anything()
+    with pytest.raises(ValidationError, match="no answer is both `least` 5 and `most` 2 long"):
+        TextRules(least=5, most=2)
 
 
 @pytest.mark.parametrize(

@@ -245,3 +245,20 @@ def test_a_selector_that_decides_row_by_row_is_given_parts(tmp_path: Path, monke
     folder = store.path("rows", done[-1].key)
     assert [row.answer for row in table.read(folder / "rows.parquet")] == ["A", "CC", "E"]
     assert [d.example.answer for d in table.read_dropped(folder / "dropped.parquet")] == ["BBB", "DDDD"]
+
+
+def test_a_text_without_a_word_has_no_vector() -> None:
+    found = HashedEngine(ModelSpec(name="hashed", engine="hashed")).embed_texts(["a word", "", "\n "])
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1:]).all()
+
+
+def test_what_holds_no_memory_closes_no_model(tmp_path: Path) -> None:
+    engines = Engines(Store(Home(tmp_path).prepare()), 1, keep=1)
+    model = binding_of(Model(name="m", path=str(bundled()["pocket/base"]), engine="transformers"))
+    first = engines.get(model, Timer())
+    hashed = engines.get(binding_of(HASHED), Timer())
+    assert engines.get(model, Timer()) is first
+    assert engines.get(binding_of(HASHED), Timer()) is hashed
+    assert engines.opened == 1
+    engines.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, UserError
 from harness.loop.grid import grid_document
 from harness.loop.plan import Plan
 from harness.loop.stage import Stage
@@ -114,6 +114,34 @@ def test_a_recipe_may_call_another_source_its_pool(make: Make) -> None:
     assert plan.stages[read["again"]].data.name == "other"
     with pytest.raises(ConfigError, match='pool: there is no data named "nowhere"'):
         make("recipe: first\nuse: random-10\npool: nowhere")
+
+
+def test_a_blocks_name_hides_neither_data_nor_a_model_of_that_name(make: Make) -> None:
+    other = json.dumps({"use": "pocket/clean", "options": {"rows": 16}})
+    steps = (
+        "{select: sample, keep: 4}",
+        "{synthesize: respond, from: sample, model: teacher}",
+        "{finetune: sft}",
+        "{synthesize: respond, from: sample, model: sft, temperature: 0.5, as: again}",
+        "{finetune: sft, as: last}",
+    )
+    text = "recipe: names\nsteps:\n" + "".join(f"  - {step}\n" for step in steps)
+    plan = make(text, overrides=(f"data.sample={other}", "models.sft=pocket/chat"))
+    first, again = one(plan, "names i1 respond"), one(plan, "names i1 again")
+    assert {plan.stages[stage.inputs[0].key].data.name for stage in (first, again)} == {"sample"}
+    assert again.models["sft"].stage is None, "the model that is bound, not the one that the step before trained"
+
+
+def test_a_language_model_is_not_called_a_program_where_a_reward_model_is_asked(make: Make) -> None:
+    with pytest.raises(UserError, match="for rewards, and pocket/base is a language model .*bind another model folder"):
+        make("recipe: rewarded\nsteps:\n  - {score: reward, model: student}\n  - {finetune: sft}\n")
+
+
+def test_a_block_that_is_there_twice_is_recorded_twice(make: Make) -> None:
+    plan = make("recipe: twice\nsteps:\n  - {finetune: sft}\n  - {finetune: sft, epochs: 2}\n")
+    (turn,) = plan.cells[0].turns
+    assert list(turn.steps) == ["sft", "sft-2"]
+    assert tuple(turn.steps.values()) == turn.train
 
 
 def test_data_seeds_change_what_is_drawn(make: Make) -> None:

@@ -36,6 +36,8 @@ suites: [{use: pocket, count: 4, dev_count: 4, max_tokens: 8}]
 train: {learning_rate: 2e-3, epochs: 1}
 leaks: {policy: allow}
 """
+PRESENT = ("models.student=pocket/chat", "models.judge=pocket/oracle", "data.pool=pocket/clean", "suites=[pocket]")
+"""What the paper's experiment needs, of what is here."""
 
 
 def planned(folder: Path, *recipes: str, overrides: tuple[str, ...] = ()) -> Plan:
@@ -150,6 +152,32 @@ def test_a_step_that_could_never_run_is_a_mistake(make: Make, old: str, new: str
     assert message in str(found.value)
 
 
+def test_a_model_or_source_that_is_not_there_in_each_iteration_is_a_mistake(make: Make) -> None:
+    model = "  - {finetune: sft, as: tuned, only: later}\n  - {synthesize: respond, from: pool, model: tuned}\n"
+    rows = "  - {select: sample, keep: 4, as: few, only: first}\n  - {score: classify, labelled: few, column: task}\n"
+    for steps_, message in (
+        (model, "model: tuned is trained in later iterations only, and this step runs in the first too"),
+        (rows, "labelled: few is made in the first iteration only, and this step runs in others too"),
+    ):
+        with pytest.raises(ConfigError) as found:
+            make(f"recipe: gap\nloop: {{iterations: 2}}\nsteps:\n{steps_}  - {{finetune: sft}}\n")
+        assert message in str(found.value)
+
+
+def test_the_released_codes_template_can_be_set_as_the_recipe_says(tmp_path: Path) -> None:
+    recipe = Path(str(config.load("paper-spin", registry, PRESENT).recipe("spin-paper").path)).read_text()
+    (setting,) = [line.strip("# '\n") for line in recipe.splitlines() if "respond.template" in line]
+    plan = planned(tmp_path, "spin-paper", overrides=(setting,))
+    assert steps(plan, "spin-paper", "respond")[1].options()["template"] == (
+        "### Instruction: {prompt}\n\n### Response: "
+    )
+
+
+def test_the_longer_control_follows_to_the_papers_fourth_round(tmp_path: Path) -> None:
+    plan = planned(tmp_path, *ARMS, overrides=tuple(f"{arm}.loop.iterations=5" for arm in ARMS))
+    assert [len(cell.turns) for cell in plan.cells] == [5, 5, 5]
+
+
 def test_a_round_whose_answers_all_equal_the_data_leaves_no_pair_and_says_so(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     turns = [{"role": "user", "content": "one?"}, {"role": "assistant", "content": "two"}]
@@ -206,8 +234,7 @@ def test_two_rounds_run_and_report(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_papers_experiment_is_planned_without_its_files() -> None:
     """Its model and suites are not here; what does not depend on them is checked, and its forecast made."""
-    changes = ("models.student=pocket/chat", "models.judge=pocket/oracle", "data.pool=pocket/clean", "suites=[pocket]")
-    plan = api.plan("paper-spin", changes)
+    plan = api.plan("paper-spin", PRESENT)
     assert list(steps(plan, "spin-paper", "dpo")) == [1, 2, 3, 4]
     assert [len(stage.inputs) for stage in steps(plan, "spin-paper", "dpo").values()] == [1, 2, 2, 2]
     assert steps(plan, "sft-once-more", "sft")[1].options()["epochs"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def test_every_part_of_an_example_lasts(tmp_path: Path) -> None:
 
 
 def test_a_column_may_come_late_and_nothing_else_is_left_behind(tmp_path: Path) -> None:
-    late: dict[int, dict[str, Any]] = {BATCH + 5: {"scores": {"a": 1.0}}, 2 * BATCH + 7: {"tags": {"b": "x"}, "scores": {"c": 3.0}}}
+    late: dict[int, dict[str, Any]] = {BATCH + 5: {"scores": {"a": 1.0}}}
+    late[2 * BATCH + 7] = {"tags": {"b": "x"}, "scores": {"c": 3.0}}
     total = 3 * BATCH
 
     def rows() -> Iterator[Example]:
@@ -88,3 +90,18 @@ def test_tables_of_unlike_columns_are_one_stream(tmp_path: Path) -> None:
     assert [part["id"].to_pylist() for part in parts] == [["r1", "r2"], ["r3"]]
     assert parts[0]["score.x"].to_pylist() == [1.0, None]
     assert parts[0]["score.y"].to_pylist() == [None, 2.0]
+
+
+def test_a_table_is_read_a_part_at_a_time(tmp_path: Path) -> None:
+    """As are its rows: nothing is read ahead."""
+    import pyarrow as pa
+
+    rng = random.Random(0)
+    of = pa.schema([("text", pa.string())])
+    texts = ([rng.randbytes(500).hex() for _ in range(columns.BATCH)] for _ in range(30))
+    columns.write(tmp_path / "rows.parquet", of, (pa.table({"text": part}, schema=of) for part in texts))
+    whole = (tmp_path / "rows.parquet").stat().st_size
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in columns.read(tmp_path / "rows.parquet", of)]
+    assert len(held) == 30
+    assert max(held) < whole / 2

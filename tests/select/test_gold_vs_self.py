@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from harness.blocks.kinds import Context
@@ -72,3 +73,10 @@ def test_the_report_says_how_far_the_rounds_answers_are_from_the_data(example: A
     assert len(list(GoldVsSelf().pair(rows, context))) == 3
     assert context.tally.counts == {"own answers cut by the length cap": 1}
     assert context.tally.figures == {"equal answers": 0.5, "distance": 0.375, "gold words": 2.0, "own words": 3.0}
+
+
+def test_an_equal_answer_counts_as_one_whatever_the_row_had_been_rejected_before(example: Any) -> None:
+    context = Context()
+    row = replace(example("a", "?", "one two", fields={"parent_answer": "one two"}), rejected="three")
+    list(GoldVsSelf().pair([row], context))
+    assert context.tally.figures["equal answers"] == 1.0

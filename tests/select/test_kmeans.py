@@ -106,6 +106,11 @@ def test_mini_batches_find_groups_that_lie_apart(select: Any) -> None:
     ]  # fmt: skip
 
 
+def test_what_a_forecast_counts_on() -> None:
+    assert [Clusters().expects(total) for total in (50_000, 600)] == [1000, 600]
+    assert Clusters(keep="10%").expects(50_000) == 5000
+
+
 def test_options_without_meaning_are_refused() -> None:
     for options in ({"low": -1}, {"high": 101}, {"clusters": 0}, {"pick": "best"}, {"random_state": -1}):
         with pytest.raises(ValidationError):

@@ -110,6 +110,7 @@ def test_every_row_without_a_score_says_why(score: Any, example: Any, with_chat:
 
 def test_losses_that_make_no_quotient() -> None:
     assert Losses({"ca": 1.0, "da": 2.0}, comparable=False).compared("ratio", "ca", "da") is None
+    assert Losses({"cq": 1.0, "dq": 2.0}, comparable=False).compared("ratio", "cq", "dq") == 0.5, "a rule for answers"
     assert Losses({"ca": 1.0, "da": 0.0}).compared("ratio", "ca", "da") is None
     assert Losses({"ca": 900.0, "da": 1.0}).compared("perplexity", "ca", "da") == pytest.approx(math.exp(700))
 

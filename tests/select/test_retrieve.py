@@ -91,6 +91,17 @@ def test_documents_without_text_and_without_the_column_are_refused(score: Any, e
         score(Retrieve(documents="documents", column="body"), [example("a", "Mars?", "x")], context=context("Mars"))
 
 
+def test_blocks_that_read_the_same_documents_otherwise_have_indexes_of_their_own(score: Any, example: Any) -> None:
+    here = Context(
+        block="retrieve", sources={"documents": Documents([{"text": "Mars is red.", "body": "Mars is far."}])}
+    )
+    said = [
+        score(Retrieve(documents="documents", column=column), [example("a", "Mars?", "x")], context=here)
+        for column in ("text", "body")
+    ]
+    assert [one["field:evidence"] for one in said] == [[["Mars is red."]], [["Mars is far."]]]
+
+
 def test_documents_may_be_examples_chosen_by_a_tag(score: Any, example: Any) -> None:
     rows = Documents(
         [example("a", "Mars is far.", None, tags={"part": "document"}), example("b", "Mars?", "Mars is near.")]

@@ -41,6 +41,13 @@ def test_a_reply_that_names_no_task_is_counted_and_kept(score: Any, example: Any
     assert score(Task(unknown="default"), [example("a", "?", "x")], lambda _: "?", context())["tag:task"] == ["default"]
 
 
+def test_every_row_is_counted_once_under_its_task_or_its_problem(score: Any, example: Any) -> None:
+    here = context()
+    rows = [example("a", "Who?", "x"), example("b", "Where?", "x"), example("c", "?", "x")]
+    score(Task(unknown="default"), rows, lambda r: "?" if "\n?" in r.messages[-1]["content"] else "[[open_qa]]", here)
+    assert here.tally.counts == {"task: open_qa": 2, "task: no value": 1}
+
+
 def test_the_first_question_of_a_conversation_counts(score: Any) -> None:
     turns = [("user", "first?"), ("assistant", "yes"), ("user", "second?"), ("assistant", "no")]
     row = Example(id="a", messages=tuple(Message(role=role, content=text) for role, text in turns))

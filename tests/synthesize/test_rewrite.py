@@ -60,6 +60,12 @@ def test_a_rewritten_row_keeps_its_question_and_says_what_was_done(synthesize: A
     assert here.tally.counts == {"rewritten": 1, "open_qa: rewritten": 1, "more than 20% of the words changed": 1}
 
 
+def test_scores_of_the_question_stay_and_those_of_the_old_answer_go(synthesize: Any) -> None:
+    parent = row(scores={"task_confidence": 0.8, "evidence": 2.0, "ifd": 0.3})
+    (new,) = synthesize(Rewrite(), [parent], says(NEW), context()).rows
+    assert new.scores == {"task_confidence": 0.8, "evidence": 2.0, "edit_rate": pytest.approx(edit_rate(OLD, NEW))}
+
+
 def test_tasks_that_are_left_alone_pass_unchanged_and_cost_nothing(synthesize: Any) -> None:
     """The released code raises KeyError for ten of them when it looks up the format, for the last when it merges."""
     names = [task.name for task in load_tasks("realign") if not task.rewrite]
