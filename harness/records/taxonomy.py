@@ -198,7 +198,7 @@ def _named(leaf: Leaf, qna: str, tree: Tree, copies: Tree | None) -> tuple[Tree,
         place, start = tree, qna.removesuffix(leaves.NAME)
     else:
         place, repository = copies, PurePosixPath(leaf.documents.repo).name.removesuffix(".git")
-        start = f"{repository}/" if any(n.startswith(f"{repository}/") for n in copies.files) else ""
+        start = "" if Path(copies.place).name == repository else f"{repository}/"
     inner = {name: name.removeprefix(start) for name in place.files if name.startswith(start)}
     fits = [n for n, i in inner.items() if any(fnmatchcase(i, pattern) for pattern in leaf.documents.patterns)]
     return place, [name for name in fits if PurePosixPath(name).name != leaves.NAME]

@@ -45,12 +45,13 @@ def alive(drafts: Iterable[Draft]) -> list[Draft]:
 def unique(drafts: Sequence[Draft], known: Iterable[str], also: Sequence[str] = ()) -> None:
     """Drops drafts whose question (with the values `also`, white space and case aside) was there before.
 
-    `known` are questions of the seeds. This happens before anything is judged or answered, over the whole item.
+    `known` are the seeds' questions, each after the seed's own values of `also`: a question that is asked again of
+    another context is another row. This happens before anything is judged or answered, over the whole item.
     """
     seeds, seen = {plain(text) for text in known}, set()
     for draft in alive(drafts):
-        key = tuple(plain(draft.values.get(name, "")) for name in ("question", *also))
-        if key[0] in seeds:
+        key = tuple(plain(draft.values.get(name, "")) for name in (*also, "question"))
+        if " ".join(key) in seeds:
             draft.drop("question", "a seed's")
         elif key in seen:
             draft.drop("question", DUPLICATE)

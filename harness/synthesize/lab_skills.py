@@ -89,7 +89,8 @@ class LabSkills(LabBlock):
             starts = yield from self._contexts(bench, starts, drafts)
         yield from self._questions(bench, starts, drafts, "grounded_questions" if grounded else "questions")
         bench.left(WRITTEN, drafts)
-        unique(drafts, (seed["question"] for seed in seeds), ("context",) if grounded else ())
+        also = ("context",) if grounded else ()
+        unique(drafts, (" ".join(str(seed.get(name, "")) for name in (*also, "question")) for seed in seeds), also)
         bench.left(DIFFERENT, drafts)
         prefix = "grounded_" if grounded else ""
         if self.judge_questions:

@@ -82,6 +82,16 @@ def test_the_released_recipe_has_the_numbers_of_the_code(paper: list[str]) -> No
     assert (sampled.rows, sampled.per, sampled.replacement) == (30, "leaf", True)
 
 
+def test_auxiliary_rows_come_once_in_the_released_second_phase(paper: list[str]) -> None:
+    """As released: with p10, answers only; what p07 has of them is for the first phase."""
+    recipe = config.load("paper-lab", registry, paper).recipe("lab-released")
+    (once,) = (step for step in recipe.steps if step.verb == "select")
+    assert [source.name for source in once.from_ or ()] == ["p10", "p07"], "of equal rows the first stays"
+    block: Any = once.block(1)
+    assert (block.on, block.near) == ("conversation", None)
+    assert [s.name for s in recipe.steps[-1].from_ or ()] == [once.as_, "skills"]
+
+
 def test_every_released_prompt_is_known_by_its_checksum(paper: list[str]) -> None:
     experiment = config.load("paper-lab", registry, paper)
     files = [f for b in blocks(experiment, "lab-released", "synthesize") for f in getattr(b, "released", {}).values()]

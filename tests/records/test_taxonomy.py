@@ -182,6 +182,21 @@ def test_documents_of_a_repository_come_from_its_copy(tmp_path: Path) -> None:
     rows = list(load(taxonomy(tmp_path / "taxonomy", documents=str(tmp_path / "copies"))))
     documents = [r for r in rows if isinstance(r, Example) and r.tags["part"] == "document"]
     assert [r.fields["document"] for r in documents] == ["two.md"]
+    (copy,) = (tmp_path / "copies").iterdir()
+    rows = list(load(taxonomy(tmp_path / "taxonomy", documents=str(copy))))
+    documents = [r for r in rows if isinstance(r, Example) and r.tags["part"] == "document"]
+    assert [r.fields["document"] for r in documents] == ["two.md"], "the copy itself"
+
+
+def test_the_copy_of_another_repository_is_not_taken_for_the_one_that_is_missing(tmp_path: Path) -> None:
+    remote = KNOWLEDGE.replace(
+        "patterns: ['*.md']", "patterns: ['*.md']\n  repo: https://x.test/y/Docs.git\n  commit: c"
+    )
+    build(tmp_path / "taxonomy", **{"knowledge__a__b__qna--yaml": remote})
+    build(tmp_path / "copies", **{"Others__a__no--md": "other"})
+    rows = list(load(taxonomy(tmp_path / "taxonomy", documents=str(tmp_path / "copies"))))
+    assert [r.reason for r in rows if isinstance(r, Dropped)] == ["documents not found"]
+    assert not [r for r in rows if isinstance(r, Example) and r.tags["part"] == "document"]
 
 
 def test_a_folder_without_leaves_says_so(tmp_path: Path) -> None:

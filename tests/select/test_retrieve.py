@@ -273,7 +273,20 @@ def test_the_key_does_not_follow_a_redirect(search: Any, score: Any, example: An
 def test_a_server_that_is_not_there(score: Any, example: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERPER_API_KEY", KEY)
     block = Retrieve(by="web", url="http://127.0.0.1:9/search", tries=1)
-    assert score(block, [example("a", "x?", "x")])["tag:retrieved"] == ["failed: no connection (ConnectionError)"]
+    with pytest.raises(UserError, match=r"127.0.0.1:9/search cannot be reached .*no connection \(ConnectionError\)"):
+        score(block, [example("a", "x?", "x"), example("b", "y?", "x")])
+
+
+def test_a_connection_that_breaks_once_is_that_rows_outcome(search: Any, score: Any, example: Any) -> None:
+    def behave(body: dict[str, Any], n: int) -> Reply:
+        if body["q"] == "gone":
+            raise ConnectionAbortedError  # the server hangs up without a word
+        return 200, json.dumps(FULL).encode()
+
+    server, block = search(behave, tries=1)
+    server.server.handle_error = lambda *args: None
+    said = score(block, [example("a", "gone", "x"), example("b", "Pluto?", "x")])
+    assert said["tag:retrieved"] == ["failed: no connection (ConnectionError)", "found"]
 
 
 def test_a_key_that_is_not_set_is_named(score: Any, example: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,6 +192,17 @@ def test_duplicates_are_dropped_across_the_leaf_before_any_judge(run: Any) -> No
     assert sum(stage_of(a) == "question judge" for a in made.asked) == 1
 
 
+def test_a_grounded_question_may_be_asked_again_of_another_context(run: Any) -> None:
+    def say(ask: Ask) -> Any:
+        return "<question>Seed question 0</question>" if stage_of(ask) == "questions" else Teacher(contexts=2)(ask)
+
+    asked = [seed(0, kind="grounded", context="given")]
+    made = run(asked, say, contexts=2)
+    assert [row.fields["context"] for row in made.rows] == ["new context 0", "new context 1"]
+    assert not made.reasons
+    assert run(asked, say, contexts=0).reasons == ["question: a seed's"], "the seed's own context"
+
+
 def test_replies_that_hold_nothing_are_kept_with_their_text(run: Any) -> None:
     replies = iter(
         ["no tags here", ("<question>whole?</question><question>cut of", "length"), ("cut at once", "length")]

@@ -19,6 +19,7 @@ from harness.select._lookup.base import Looked
 URL = "https://google.serper.dev/search"
 _SKIPPED = ("Missing:", "Duration:", "Posted:")
 _NOTHING = "No good Google Search Result was found"
+_NO_CONNECTION = "no connection"
 _REFUSED = (401, 402, 403)
 _LONGEST_WAIT = 30.0
 
@@ -47,10 +48,17 @@ class WebSearch:
         """One search per question, several at a time.
 
         Raises:
-            UserError: the service refuses the key; no other question would fare better.
+            UserError: the service refuses the key, or is not there for any of the questions: no other question would
+                fare better, and rows that go on without evidence would stay without it.
         """
         with ThreadPoolExecutor(self.at_once) as pool:
-            return list(pool.map(lambda question: self._looked(question, hits), questions))
+            found = list(pool.map(lambda question: self._looked(question, hits), questions))
+        if found and all(one.outcome.startswith(f"failed: {_NO_CONNECTION}") for one in found):
+            raise UserError(
+                f"the search service {self.url} cannot be reached ({found[0].outcome}): check the network and `url` of "
+                "the block `retrieve`, then run the same command again"
+            )
+        return found
 
     def _looked(self, question: str, hits: int) -> Looked:
         from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -81,7 +89,7 @@ class WebSearch:
         except requests.Timeout:
             raise _Later("timeout") from None
         except requests.RequestException as error:  # its text may hold the URL, never the key
-            raise _Later(f"no connection ({type(error).__name__})") from None
+            raise _Later(f"{_NO_CONNECTION} ({type(error).__name__})") from None
         if response.status_code in _REFUSED:
             raise UserError(
                 f"the search service {self.url} refuses the key (status {response.status_code}): check the variable "
