@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from pydantic import model_validator
 
@@ -61,16 +61,15 @@ class Raft(Synthesizer):
             chosen = self._drawn(row, document, pool, context) if isinstance(document, str) else []
             yield Item(id=row.id, row=row, data={"documents": chosen})
 
-    def _drawn(self, row: Example, document: str, pool: dict[str, dict[str, str]], context: Context) -> list[str]:
+    def _drawn(self, row: Example, document: str, pool: Mapping[str, _Leaf], context: Context) -> list[str]:
         rng = context.rng(row.id)
-        others = [
-            text
-            for text, chunk in pool.get(str(row.tags.get("leaf")), {}).items()
-            if chunk != _chunk(row) and text != document
-        ]
+        leaf = pool[str(row.tags.get("leaf"))]
+        own = leaf.of_chunk(_chunk(row), document)
+        others = len(leaf.texts) - len(own)
         with_source = rng.random() < self.source_share or not others
         wanted = self.documents - 1 if with_source else self.documents
-        chosen = rng.sample(others, min(wanted, len(others))) + ([document] if with_source else [])
+        drawn = rng.sample(range(others), min(wanted, others))
+        chosen = [leaf.texts[_beyond(place, own)] for place in drawn] + ([document] if with_source else [])
         rng.shuffle(chosen)
         return chosen
 
@@ -95,18 +94,39 @@ class Raft(Synthesizer):
         return (*row.messages[:at], turn, *row.messages[at + 1 :])
 
 
-def _pool(rows: Iterable[Example]) -> dict[str, dict[str, str]]:
-    """Leaf to its documents with the chunk of each, in an order that does not depend on that of the rows."""
+class _Leaf:
+    """The documents of a leaf, in an order that does not depend on that of the rows, and where each chunk's are."""
+
+    def __init__(self, documents: Mapping[str, str]) -> None:
+        self.texts = sorted(documents, key=_hash)
+        self._place = {text: place for place, text in enumerate(self.texts)}
+        self._chunks: dict[str, list[int]] = {}
+        for text, place in self._place.items():
+            self._chunks.setdefault(documents[text], []).append(place)
+
+    def of_chunk(self, chunk: str, document: str) -> list[int]:
+        """Places of a chunk's versions and of the document, lowest first."""
+        return sorted({*self._chunks.get(chunk, ()), self._place[document]})
+
+
+def _beyond(place: int, left_out: Sequence[int]) -> int:
+    """The place in the whole list of what is at `place` in the list without `left_out` (lowest first)."""
+    for taken in left_out:
+        place += taken <= place
+    return place
+
+
+def _pool(rows: Iterable[Example]) -> dict[str, _Leaf]:
     found: dict[str, dict[str, str]] = {}
     for row in rows:
         document = row.fields.get("document")
         if isinstance(document, str):
             found.setdefault(str(row.tags.get("leaf")), {})[document] = _chunk(row)
-    return {leaf: dict(sorted(texts.items(), key=_hash)) for leaf, texts in found.items()}
+    return {leaf: _Leaf(texts) for leaf, texts in found.items()}
 
 
-def _hash(entry: tuple[str, Any]) -> bytes:
-    return hashlib.sha256(entry[0].encode()).digest()
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _chunk(row: Example) -> str:

@@ -40,7 +40,7 @@ def test_it_learns_and_reports_exactly_what_it_trained(context: Make, base: Path
     assert {"loss", "grad_norm", "learning_rate", "tokens"} <= report.history[0].keys()
     assert report.history[-1]["tokens"] == report.train_tokens
     assert seen == [(int(p["step"]), 18, p["loss"]) for p in report.history]
-    assert set(report.seconds) == {"import", "load", "encode", "setup", "train", "save"}
+    assert set(report.seconds) == {"import", "load", "encode", "setup", "train", "measure", "save"}
 
 
 def test_the_saved_folder_is_a_plain_model(context: Make, base: Path) -> None:

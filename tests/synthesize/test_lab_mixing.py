@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -61,6 +62,27 @@ def test_other_versions_of_the_own_chunk_are_no_distractors(synthesize: Callable
         number = str(given.fields["document"]).split()[-1]
         assert len(documents_of(made)) == 4
         assert not any(text.endswith(f"of {number}") for text in documents_of(made))
+
+
+def test_a_large_leaf_is_drawn_from_without_looking_at_all_of_it_for_each_row() -> None:
+    rows = [row(n, f"doc {n}", f"c{n // 2}") for n in range(10_000)]
+    before = time.process_time()
+    drawn = [item.data["documents"] for item in Raft().items(rows, context())]
+    assert time.process_time() - before < 10, "a comparison of all with all takes minutes"
+    assert {len(documents) for documents in drawn} == {4}
+
+
+def test_auxiliary_rows_of_both_mixes_differ_only_in_what_is_trained(
+    synthesize: Callable[..., Any],
+) -> None:
+    """So a `dedup` by prompt keeps one of them, one by conversation would keep both."""
+    given = [row(0, None, "c", part="auxiliary")]
+    first, second = (
+        synthesize(raft, given, context=context()).rows[0]
+        for raft in (Raft(), Raft(source_share=1, documents=1, loss_on="all"))
+    )
+    assert first.prompt == second.prompt
+    assert first.digest != second.digest
 
 
 def test_distractors_come_from_the_same_leaf(synthesize: Callable[..., Any]) -> None:
