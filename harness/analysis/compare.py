@@ -32,6 +32,7 @@ from harness.analysis.result import (
 from harness.analysis.suites import View, compare_suite
 from harness.errors import CannotTell, UserError
 from harness.stats import ALPHA, MIN_RUNS, holm, settle, tie_groups
+from harness.stats.groups import MOST
 from harness.store import journal
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ def _with_verdicts(
         rule = (
             f"pairs with {base} as in p Holm; the {others} others by a Holm correction of their own" if others else ""
         )
+        if others and not groups:
+            rule = f"more than {MOST}, and they overlap: too many to be read"
         results.append(replace(suite, arms=judged, groups=groups, groups_rule=rule))
     return tuple(results), len(found)
 

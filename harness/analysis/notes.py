@@ -25,6 +25,8 @@ def suite_notes(suite: SuiteResult) -> Notes:
     if suite.groups:
         rule = f"   ({suite.groups_rule})" if suite.groups_rule else ""
         yield "groups", " ".join("{" + "  ".join(group) + "}" for group in suite.groups) + rule
+    elif suite.groups_rule:
+        yield "groups", suite.groups_rule
     if any(suite.noise.values()):
         shares = "  ".join(f"{name} {'-' if share is None else f'{share:.0%}'}" for name, share in suite.noise.items())
         yield "noise", f"{shares}   (most: {suite.dominant})"

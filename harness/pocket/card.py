@@ -24,8 +24,9 @@ It is the untuned student of the embedded experiments: on its own it solves next
 
 The aligned model of the pocket world. It answers questions of one and two turns in eight categories, writes user turns
 by itself from the bare prefix `<s><|user|>` (a system turn `you help with <category> .` steers them), and follows the
-fixed prompts of `harness/pocket/prompts.yaml`: rate, critique, rewrite and propose. It solves a question before it
-rates or criticises an answer to it. User turns of those prompts were not trained on: the bare prefix gives questions.
+fixed prompts of `harness/pocket/prompts.yaml`: rate, critique, rewrite, restate and propose. It solves a question
+before it rates or criticises an answer to it. User turns of those prompts were not trained on: the bare prefix gives
+questions.
 """,
 }
 _FOOT = """## Limits

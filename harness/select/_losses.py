@@ -42,6 +42,8 @@ ASK = "What was asked, if this is the answer?\n{answer}"
 """The way back from an answer to its instruction, in our own words."""
 NO_ANSWER, NO_ROOM, TOO_LONG = "no answer", "no room for the answer", "longer than the model's context"
 NO_RATIO = "no ratio by the released rule"
+NONE_ALONE = "no token to score without what goes before it"
+"""A text of one token with nothing before it (`superfiltering` without BOS), or one that its prompt leaves no room."""
 
 Part = Literal["ca", "da", "cq", "dq", "prompt"]
 """Mean loss of the answer given the prompt and alone, of the instruction given the answer and alone, of the prompt."""
@@ -133,7 +135,10 @@ class LossScorer(Scorer):
     def _asked(self, forth: Pair, back: Pair) -> Spans:
         every: dict[Part, Span | None] = {"ca": forth.given, "da": forth.alone, "cq": back.given, "dq": back.alone}
         parts = {part: every[part] for part in self.parts()}
-        why = NO_ROOM if None in parts.values() else None if forth.comparable else NO_RATIO
+        why = None if forth.comparable else NO_RATIO
+        if None in parts.values():
+            alone = [part for part, span in parts.items() if span is None]
+            why = NONE_ALONE if {*alone} <= {"da", "dq"} else NO_ROOM
         return Spans(parts, forth.comparable, why)
 
     def _prompts(self, chat: ChatFormat, rows: Sequence[Example]) -> list[Span | None]:

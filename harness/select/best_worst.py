@@ -109,6 +109,6 @@ class BestWorst(PairBuilder):
                 block=self.name,
                 parents=tuple(dict.fromkeys((row.id, worst.row.id))),
                 model=row.origin.model,
-                iteration=context.iteration,
+                iteration=row.origin.iteration,
             ),
         )

@@ -1,4 +1,4 @@
-"""`ira`: how much an instruction helps a model to predict the answer (FedDQC, 2411.10540)."""
+"""`ira`: how much an instruction helps a model to predict the answer (FedDQC, 2410.11540)."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.blocks.base import identity
 from harness.blocks.kinds import Context, Selector
@@ -72,6 +72,14 @@ class Clusters(Selector):
         description="Seed of K-means; none takes the data seed.",
         source="released data_by_cluster.py",
     )
+
+    @model_validator(mode="after")
+    def _window(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"`low` ({self.low:g}) should be below `high` ({self.high:g}): no row lies between them")
+        if self.keep is not None and self.within is not None:
+            raise ValueError("`keep` promises a number of rows that the window of `within` could not give: choose one")
+        return self
 
     def is_random(self) -> bool:
         """Only without a seed of its own."""

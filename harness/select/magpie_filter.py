@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from harness.blocks.base import identity
 from harness.blocks.kinds import Context, Selector
@@ -88,6 +90,16 @@ class MagpieFilter(Selector):
         (), description="Scores whose limits are left out, such as a difficulty that nobody rated."
     )
     keep_cut: bool = identity(False, description="Let answers that hit the length cap compete, as the released code.")
+
+    @model_validator(mode="after")
+    def _without_what_is_there(self) -> Self:
+        limited = {**PRESETS[self.preset].where, **self.where}
+        if strange := sorted({*self.without} - {*limited}):
+            raise ValueError(
+                f"`without` names {', '.join(strange)}, which `preset: {self.preset}` does not limit; "
+                f"it limits {', '.join(sorted(limited))}"
+            )
+        return self
 
     def limits(self) -> dict[str, Bounds]:
         """The limits in force."""

@@ -101,7 +101,7 @@ class Neighbours(TableScorer):
             for offset, numbers in enumerate(found):
                 row = start + offset
                 others, exact = self._exact(vectors, row, numbers)
-                if len(others) and len(others) == wide - 1 and exact.max() < self.near and wide < len(vectors):
+                if wide < len(vectors) and (numbers >= 0).all() and exact.max(initial=0.0) < self.near:
                     others, exact = self._exact(vectors, row, self._all(index, vectors, row))
                 near = sorted(int(n) for n in others[exact < self.near])
                 yield (float(np.min(exact)) if len(exact) else None), near

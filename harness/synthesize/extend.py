@@ -43,11 +43,11 @@ class Extend(Conversing):
         row = item.row
         if row is None or row.answer is None:
             return Drop("no answer to go on from")
-        if is_cut(row):
-            return Drop("cut answer: nothing can follow it")
         done = sum(m["role"] == "user" for m in row.messages)
         if done >= self.turns:
             return [row]
+        if is_cut(row):
+            return Drop("cut answer: nothing can follow it")
         system = tuple(m for m in row.messages if m["role"] == "system")
         messages = tuple(m for m in row.messages if m["role"] != "system")
         decoding = self.later(context, self.temperature, self.top_p, system)

@@ -29,7 +29,7 @@ recipes:
     steps:
       - {synthesize: magpie, model: teacher, rows: 8, max_tokens: 96, response_max_tokens: 96, as: made}
       - {synthesize: extend, model: teacher, max_tokens: 96, response_max_tokens: 96, as: talks}
-      - {synthesize: respond, from: made, model: teacher, n: 3, temperature: 1.5, max_tokens: 96}
+      - {synthesize: respond, from: made, model: teacher, n: 3, temperature: 4.0, max_tokens: 60, keep_cut: true}
       - {score: length, as: long}
       - {pair: best_worst, by: length, as: pairs}
       - {finetune: sft, from: talks}

@@ -34,6 +34,7 @@ def test_the_highest_is_chosen_and_the_lowest_rejected(example: Any) -> None:
     assert (pair.answer, pair.rejected) == ("good", "bad")
     assert pair.scores == {"chosen": 0.9, "rejected": 0.1, "margin": pytest.approx(0.8)}
     assert pair.origin.parents == ("a1", "a2")
+    assert pair.origin.iteration == rows[1].origin.iteration, "of the answers, which a pair of no chance shares"
     assert pair.group == "a"
     assert dropped == {"a0": "neither best nor worst", "b0": "fewer answers than needed"}
 

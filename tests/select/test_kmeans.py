@@ -112,6 +112,14 @@ def test_what_a_forecast_counts_on() -> None:
 
 
 def test_options_without_meaning_are_refused() -> None:
-    for options in ({"low": -1}, {"high": 101}, {"clusters": 0}, {"pick": "best"}, {"random_state": -1}):
+    for options in (
+        {"low": -1},
+        {"high": 101},
+        {"clusters": 0},
+        {"pick": "best"},
+        {"random_state": -1},
+        {"low": 75, "high": 25},
+        {"keep": 9, "within": "ifd"},
+    ):
         with pytest.raises(ValidationError):
             Clusters(**options)

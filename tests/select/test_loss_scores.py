@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness.records.example import Example
-from harness.select._losses import NO_ANSWER, NO_ROOM, TOO_LONG, Losses
+from harness.select._losses import NO_ANSWER, NO_ROOM, NONE_ALONE, TOO_LONG, Losses
 from harness.select.ifd import Ifd
 from harness.select.ira import Ira
 from harness.select.losses import AllLosses
@@ -106,6 +106,12 @@ def test_every_row_without_a_score_says_why(score: Any, example: Any, with_chat:
     assert found["ifd"] == [None] * 4
     assert found["tag:ifd.problem"] == [NO_ANSWER, NO_ANSWER, NO_ROOM, TOO_LONG]
     assert found["da"] == [None, None, None, pytest.approx(2.0)], "what could be measured is kept"
+
+
+def test_an_answer_of_one_token_has_no_loss_alone_and_says_so(score: Any, example: Any, with_chat: Any) -> None:
+    found = score(Ifd(header=False), [example("a", "abc", "x")], knowing, with_chat())
+    assert (found["ifd"], found["tag:ifd.problem"]) == ([None], [NONE_ALONE])
+    assert found["ca"] == [pytest.approx(2.0)]
 
 
 def test_losses_that_make_no_quotient() -> None:

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from harness.blocks.kinds import Context
 from harness.select._bounds import Bounds
@@ -102,6 +103,8 @@ def test_limits_can_be_left_out_or_replaced() -> None:
     assert block.limits() == {"quality": Bounds(min=2), "distance": APART}
     assert "difficulty" not in block.needs()
     assert drops(block, quality=[1.0, 2.0]) == ["quality < 2", None]
+    with pytest.raises(ValidationError, match="`without` names dificulty, which `preset: air` does not limit"):
+        MagpieFilter(preset="air", without=("dificulty",))
 
 
 @pytest.mark.parametrize("name", [name for name in TABLE_5 if name != "pro6"])

@@ -73,6 +73,13 @@ def test_clusters_larger_than_the_first_look_are_counted_whole() -> None:
     assert max(measured(vectors, most=500)["repeats"]) == 499.0
 
 
+def test_more_equal_rows_than_the_first_look_sees_are_counted_whole() -> None:
+    """Among 40 equal vectors the first look need not find the row itself."""
+    got = measured([*at(90), *at(0) * 40])
+    assert got["repeats"] == [0.0, *[39.0] * 40]
+    assert set(got["tag:similar"][1:]) == {"r1"}
+
+
 def test_rows_without_a_vector_have_no_neighbours() -> None:
     got = measured([(1, 0), (np.nan, np.nan), (0, 1)])
     assert got["distance"] == [2.0, None, 2.0]

@@ -40,6 +40,11 @@ def test_a_tie_between_the_first_and_the_last_is_shown() -> None:
     assert tie_groups(["a", "b", "c"], [("a", "b"), ("c", "b")]) == (("a", "c"), ("b",))
 
 
+def test_more_groups_than_can_be_read_are_none_and_take_no_time() -> None:
+    names = [f"{side}{k}" for k in range(30) for side in "ab"]
+    assert tie_groups(names, [(f"a{k}", f"b{k}") for k in range(30)]) == (), "2**30 groups"
+
+
 def test_more_seeds_and_more_items_detect_less() -> None:
     usual = detectable(noise(seed=2e-4))
 

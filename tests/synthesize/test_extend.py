@@ -51,9 +51,11 @@ def test_a_system_turn_of_the_conversation_stays_and_is_shown_to_both_sides(synt
 
 def test_a_row_that_is_long_enough_passes(synthesize: Any) -> None:
     long = row("why?", "so", "and?", "that")
-    made = extended(synthesize, [long])
-    assert made.rows == [long]
-    assert not made.asked
+    kept = row("why?", "so", "and?", "tha", fields={"answer_cut": True})  # nothing has to follow it
+    for one in (long, kept):
+        made = extended(synthesize, [one])
+        assert made.rows == [one]
+        assert not made.asked
 
 
 def test_rows_that_cannot_go_on_say_why(synthesize: Any) -> None:
