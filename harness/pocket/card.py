@@ -38,8 +38,8 @@ outside what it has learned. It is a measuring instrument for data recipes and o
 
 {commands}
 
-Seeded; a run stops and resumes with `--resume`; the result is `OUT/{name}/model`. Numbers differ a little between
-processors, because sums of floating-point numbers do.
+Seeded; a run stops and resumes with the same options and `--resume`; the result is `OUT/{name}/model`. Numbers differ a
+little between processors, because sums of floating-point numbers do.
 """
 
 
