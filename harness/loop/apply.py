@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from harness.loop.clock import Timer
 from harness.loop.desk import Engines
 from harness.loop.inputs import DROPPED, ROWS
 from harness.loop.models import binding_of
-from harness.loop.stage import Binding, Input, Stage
+from harness.loop.stage import Action, Binding, Input, Stage
 from harness.loop.work import Job, run
 from harness.records import table
 from harness.records.columns import VECTOR
@@ -61,29 +61,10 @@ def apply(
         raise UserError(
             f"{block.kind} blocks do not work on rows alone: name a synthesizer, scorer, selector or pair builder"
         )
-    roles = block.roles()
-    if roles and model is None:
-        raise UserError(f"{block.name} asks a model: add --model PATH (or pocket/chat, pocket/base)")
-    binding = binding_of(model) if model is not None else None
-    models: dict[str, Binding] = {role: binding for role in roles.values() if binding is not None}
-    if binding is not None:
-        check_capable(block, {option: (role, binding) for option, role in roles.items()}, block.name)
-    if data is None and getattr(block, "reads_rows", True):
-        raise UserError(f"{block.name} works on rows: add --data FILE")
+    binding = _checked(block, data, model)
     given = () if data is None else (Stage(action="source", label="data", data=data, fingerprint={"data": "file"}),)
     besides = _besides(block, sources or {})
-    packs = {"prompts": load_pack(binding.spec.prompt_pack).digest} if binding and roles else {}
-    stage = Stage(
-        action=block.kind,
-        label=block.name,
-        block=block,
-        inputs=tuple(Input(key=source.key, kind="data") for source in given),
-        models=models,
-        roles=roles,
-        sources={role: (Input(key=s.key, kind="data", raw=s.data.format == "rows"),) for role, s in besides.items()},
-        seed=seed,
-        fingerprint=packs,
-    )
+    stage = _stage(block, block.kind, given, besides, binding, seed)
     store = Store(Home(folder).prepare())
     engines = Engines(store, threads, home=Home.find())
     try:
@@ -93,14 +74,57 @@ def apply(
     finally:
         engines.close()
     out = store.path("rows", stage.key)
+    dropped = list(table.read_dropped(out / DROPPED))
+    vectors = _vectors(block, store, stage, folder)
+    return Applied(list(table.read(out / ROWS)), dropped, result.get("dropped", {}), vectors)
+
+
+def _checked(block: Block, data: Dataset | None, model: Model | None) -> Binding | None:
+    """The model that the block asks, if any; refuses what cannot be applied."""
+    roles = block.roles()
+    if roles and model is None:
+        raise UserError(f"{block.name} asks a model: add --model PATH (or pocket/chat, pocket/base)")
+    binding = binding_of(model) if model is not None else None
+    if binding is not None:
+        check_capable(block, {option: (role, binding) for option, role in roles.items()}, block.name)
+    if data is None and getattr(block, "reads_rows", True):
+        raise UserError(f"{block.name} works on rows: add --data FILE")
+    return binding
+
+
+def _stage(
+    block: Block,
+    action: Action,
+    given: Sequence[Stage],
+    besides: Mapping[str, Stage],
+    binding: Binding | None,
+    seed: int,
+) -> Stage:
+    """The block's own stage; every role that it has is bound to the one model."""
+    roles = block.roles()
+    return Stage(
+        action=action,
+        label=block.name,
+        block=block,
+        inputs=tuple(Input(key=source.key, kind="data") for source in given),
+        models=dict.fromkeys(roles.values(), binding) if binding is not None else {},
+        roles=roles,
+        sources={
+            role: (Input(key=s.key, kind="data", raw=s.data is not None and s.data.format == "rows"),)
+            for role, s in besides.items()
+        },
+        seed=seed,
+        fingerprint={"prompts": load_pack(binding.spec.prompt_pack).digest} if binding and roles else {},
+    )
+
+
+def _vectors(block: Block, store: Store, stage: Stage, folder: Path) -> dict[str, np.ndarray]:
     made = [Input(key=stage.key)]
     written = [name for name in block.columns() if name.startswith(VECTOR)] if isinstance(block, Scorer) else []
-    vectors = {
+    return {
         name.removeprefix(VECTOR): inputs.vectors(store, made, name, folder / f"{number}.npy")
         for number, name in enumerate(written)
     }
-    dropped = list(table.read_dropped(out / DROPPED))
-    return Applied(list(table.read(out / ROWS)), dropped, result.get("dropped", {}), vectors)
 
 
 def _besides(block: Block, sources: Mapping[str, Dataset]) -> dict[str, Stage]:
