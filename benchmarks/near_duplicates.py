@@ -13,11 +13,13 @@ import argparse
 import gzip
 import json
 import random
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.select._near import earlier_twins, jaccard, shingle
+from harness.select._near import jaccard, shingle
+from harness.select._twins import Twins
 
 THRESHOLD, WORDS = 0.8, 3
 
@@ -49,7 +51,10 @@ def planted(texts: Sequence[str]) -> tuple[list[str], dict[int, int]]:
 
 def ours(texts: Sequence[str]) -> list[bool]:
     """True for each dropped text."""
-    return [twin is not None for twin in earlier_twins(texts, THRESHOLD, WORDS)]
+    with tempfile.TemporaryDirectory() as folder:
+        twins = Twins(Path(folder), THRESHOLD, WORDS)
+        twins.add(texts)
+        return [twin is not None for twin in twins.earlier()]
 
 
 def datasketch(texts: Sequence[str]) -> list[bool]:

@@ -1,12 +1,13 @@
 """Peak memory of selecting from many rows: score, top, dedup, each as the stage that an experiment runs.
 
-Run: python -m benchmarks.select_memory [rows] [--near]
+Run: python -m benchmarks.select_memory [rows] [--near] [--vectors]
 
 Synthetic conversations (about 70 words; a tenth of the prompts repeated, a tenth repeated with one word changed) are
 written once as a table. Then every stage is worked on as a worker does it, each by a process of its own, whose peak
 resident memory (`ru_maxrss`) and CPU seconds are taken when it ends: `length` (row by row), `top` (half), `dedup`
 (equal prompts; with --near also of similarity 0.8), and two steps that must hold much: `dedup` of all rows, a scorer
-of whole tables. Results go to benchmarks/results/select_memory.json.
+of whole tables. --vectors adds `neighbours` over 384 numbers per row (`hnsw`; `flat` up to 100,000 rows: its work grows
+with the square). Results go to benchmarks/results/select_memory.json.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.blocks.base import Block
-from harness.blocks.kinds import Columns, Context, Item, Made, Reply, Request, Synthesizer, TableScorer
+from harness.blocks.kinds import Columns, Context, Item, Made, Reply, Request, Scorer, Synthesizer, TableScorer
 from harness.loop.clock import Timer
 from harness.loop.desk import Engines
 from harness.loop.stage import Input, Stage
@@ -35,6 +36,7 @@ from harness.records.example import Example, Message
 from harness.records.values import Amount
 from harness.select.dedup import Dedup
 from harness.select.length import Length
+from harness.select.neighbours import Neighbours
 from harness.select.top import Top
 from harness.store.artifacts import Store
 from harness.store.home import Home
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LIMIT_MIB = 2048
+FLAT_ROWS = 100_000
 RESULT = Path(__file__).parent / "results" / "select_memory.json"
 WORDS = [
     f"{a}{b}" for a in ("red", "blue", "old", "new", "far", "low") for b in ("dog", "tree", "hill", "song", "boat")
@@ -61,7 +64,26 @@ class Synthetic(Synthesizer):
 
     def make(self, item: Item, context: Context) -> Generator[Sequence[Request], Sequence[Reply], Made]:
         yield from ()
-        return [_conversation(item.id)]
+        return [conversation(item.id)]
+
+
+class Directions(Scorer):
+    """A vector of 384 numbers per row, in place of an embedder's."""
+
+    name: ClassVar[str] = "directions"
+
+    def columns(self) -> tuple[str, ...]:
+        return ("vector:embedding",)
+
+    def score(
+        self, batch: Sequence[Example], context: Context
+    ) -> Generator[Sequence[Request], Sequence[Reply], Columns]:
+        import numpy as np
+
+        yield from ()
+        seeds = (random.Random(row.id).getrandbits(64) for row in batch)
+        made = [np.random.default_rng(seed).normal(size=384).astype(np.float32) for seed in seeds]
+        return {"vector:embedding": made}
 
 
 class Rank(TableScorer):
@@ -79,7 +101,8 @@ class Rank(TableScorer):
         return {"rank": table["length"].rank().tolist()}
 
 
-def _conversation(name: str) -> Example:
+def conversation(name: str) -> Example:
+    """The conversation with this name (`r<number>`): always the same one; a fifth of them repeat an earlier prompt."""
     rng = random.Random(name)
     kind = rng.random()
     if kind < 2 * _REPEATED:  # an earlier row's prompt again, half of them with another first word
@@ -124,7 +147,7 @@ def _stage(action: Literal["synthesize", "score", "select"], block: Block, paren
     return Stage(action=action, label=block.name, block=block, inputs=inputs, seed=0)
 
 
-def main(rows: int, near: bool) -> None:
+def main(rows: int, near: bool, vectors: bool) -> None:
     """Works on the stages one after the other and writes the result."""
     os.environ["ROWS"] = str(rows)
     made = _stage("synthesize", Synthetic(), None)
@@ -140,6 +163,12 @@ def main(rows: int, near: bool) -> None:
     }
     if near:
         stages["select: dedup near 0.8, of all"] = _stage("select", Dedup(near=0.8), scored)
+    if vectors:
+        placed = _stage("score", Directions(), made)
+        stages["score: 384 numbers per row"] = placed
+        stages["score: neighbours, hnsw"] = _stage("score", Neighbours(index="hnsw"), placed)
+        if rows <= FLAT_ROWS:  # the work grows with the square
+            stages["score: neighbours, flat"] = _stage("score", Neighbours(), placed)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="loopbench-", dir=os.environ.get("BENCH_DIR")) as folder:
         for name, stage in stages.items():
@@ -166,4 +195,4 @@ def main(rows: int, near: bool) -> None:
 
 if __name__ == "__main__":
     numbers = [int(arg) for arg in sys.argv[1:] if arg.isdigit()]
-    main(numbers[0] if numbers else 1_000_000, "--near" in sys.argv)
+    main(numbers[0] if numbers else 1_000_000, "--near" in sys.argv, "--vectors" in sys.argv)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from harness.analysis.aggregates import Aggregate
@@ -18,6 +19,8 @@ Notes = Iterable[tuple[str, str]]
 """Name and sentence."""
 REASONS = 3
 """Reasons for dropped rows that are named per recipe; the rest is summed."""
+SHOWN = 3
+"""Recipes whose figures without some items are given in full, where more than one other has such figures too."""
 
 
 def suite_notes(suite: SuiteResult) -> Notes:
@@ -70,9 +73,28 @@ def _beside(suite: SuiteResult) -> Notes:
         why = "they are no means of items, so there is no difference item by item"
         yield "these", f"are not paired with {suite.baseline}: {why}; `vs` has ends that hold whatever the two share"
     for what, why in ((FLAGGED, "answers that look like an attack on the judge"), (LEAKED, "items seen in training")):
-        lines = [line for arm in suite.arms if (line := _without(arm, what, suite))]
-        if lines:
-            yield f"-{what}", f"without {why}: {'; '.join(lines)}"
+        affected = [arm for arm in suite.arms if what in arm.without]
+        if affected:
+            yield f"-{what}", f"without {why}: {'; '.join(_shown(affected, what, suite))}"
+
+
+def _shown(affected: list[ArmResult], what: str, suite: SuiteResult) -> Iterator[str]:
+    """Every arm where they are few; of many, those whose score moves most, and how far the others' do."""
+    few = len(affected) <= SHOWN + 1
+    first = affected if few else sorted(affected, key=lambda arm: -_moved(arm, what))[:SHOWN]
+    yield from (_without(arm, what, suite) for arm in affected if arm in first)
+    rest = [arm for arm in affected if arm not in first]
+    if rest:
+        left_out = [arm.without[what].left_out for arm in rest]
+        furthest = max(_moved(arm, what) for arm in rest)
+        moves = "have nothing left" if math.isinf(furthest) else f"move by {number(furthest, suite.unit, 3)} at most"
+        yield f"{len(rest)} other recipes {moves} ({min(left_out):,} to {max(left_out):,} left out; see --json)"
+
+
+def _moved(arm: ArmResult, what: str) -> float:
+    """How far a score is from the one without those items; an arm that has no score left comes first."""
+    left = arm.without[what].score
+    return abs(left.value - arm.score.value) if left is not None and arm.score is not None else math.inf
 
 
 def _headline(name: str, suite: SuiteResult) -> bool:

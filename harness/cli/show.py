@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import click
 
+from harness.cli.explain import choices, print_document
 from harness.cli.options import json_option, print_json
 
 Kinds = Literal["experiments", "recipes", "suites", "datasets"]
+_ENGINES = ("vllm",)
+"""Engines whose options are explained."""
 PRESETS: tuple[Kinds, ...] = ("experiments", "recipes", "suites", "datasets")
 
 
@@ -41,7 +45,7 @@ def show_command(name: str | None, check: bool, items: int, as_json: bool) -> in
             click.echo(f"{heading:<12} {', '.join(names)}")
         click.echo("\nloopbench show NAME explains one; a block as KIND.NAME (select.top) where two kinds share a name")
     else:
-        _print(document)
+        print_document(document)
     return 0
 
 
@@ -53,7 +57,7 @@ def _list() -> dict[str, list[str]]:
 
     listing: dict[str, list[str]] = {kind: list(config.names(kind)) for kind in PRESETS}
     listing |= {kind: registry.names(kind) for kind in registry.kinds()}
-    return listing | {"models": [*models, "pocket/oracle"]}
+    return listing | {"models": [*models, "pocket/oracle"], "engines": list(_ENGINES)}
 
 
 def _explain(name: str) -> dict[str, Any]:
@@ -76,6 +80,8 @@ def _explain(name: str) -> dict[str, Any]:
         found |= _steps(found["recipes"]["text"])
     if name.startswith("pocket/"):
         found |= _model(name)
+    if name in _ENGINES:
+        found["engine"] = _engine(name)
     if not found:
         known = sorted({n for names in _list().values() for n in names})
         near = difflib.get_close_matches(name, known, n=1)
@@ -96,7 +102,8 @@ def _steps(text: str) -> dict[str, Any]:
         if verb is None or step[verb] not in registry.names(verb):
             continue
         heading = f"step {step.get('as', step[verb])}: {verb} {step[verb]}"
-        found[heading] = _block(registry.get(verb, step[verb]), step)
+        again = sum(one == heading or one.startswith(f"{heading}, ") for one in found)
+        found[f"{heading}, {again + 1}" if again else heading] = _block(registry.get(verb, step[verb]), step)
     return found
 
 
@@ -107,15 +114,50 @@ def _block(block: Any, step: Mapping[str, Any] | None = None) -> dict[str, Any]:
         extra = info.json_schema_extra or {}
         default = "required" if info.is_required() else info.get_default(call_default_factory=True)
         options[option] = {
-            "default": default if isinstance(default, int | float | str | bool | None) else str(default),
+            "default": _default(default),
             "unit": extra.get("unit"),
             "what": info.description,
             "source": extra.get("source"),
+            "choices": choices(info.annotation),
             "changes": "the result (part of the stage key)" if extra.get("class") == "identity" else "only how it runs",
         }
         if step is not None:
-            options[option]["here"] = str(step[option]) if option in step else None
-    return {"version": block.version, "what": (block.__doc__ or "").strip(), "options": options}
+            options[option]["here"] = _written(step[option]) if option in step else None
+    what = inspect.cleandoc(block.__doc__ or "")
+    return {"block": f"{block.kind} {block.name}", "version": block.version, "what": what, "options": options}
+
+
+def _written(value: Any) -> str:
+    """A value on one line, as a recipe may write it."""
+    if hasattr(value, "model_dump"):
+        value = value.model_dump()
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name}: {_written(one)}' for name, one in value.items())}}}"
+    if isinstance(value, tuple | list | frozenset):
+        return f"[{', '.join(_written(one) for one in value)}]"
+    return str(value).lower() if isinstance(value, bool | None) else str(value)
+
+
+def _default(value: Any) -> int | float | str | bool | None:
+    """A default as a configuration would say it."""
+    return value if isinstance(value, int | float | str | bool | None) else _written(value)
+
+
+def _engine(name: str) -> dict[str, Any]:
+    """The options of an engine, as a model's `options:` gives them."""
+    from harness.engines.vllm.options import VllmOptions
+
+    options = {}
+    for option, info in VllmOptions.model_fields.items():
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        options[option] = {
+            "default": info.default,
+            "unit": extra.get("unit"),
+            "what": info.description,
+            "source": None,
+            "changes": "the result (part of the stage key)" if extra.get("class") == "identity" else "only how it runs",
+        }
+    return {"version": "0.32", "what": (VllmOptions.__doc__ or "").strip(), "options": options}
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -124,32 +166,6 @@ def _model(name: str) -> dict[str, Any]:
         return {}
     folder = pocket.model_path(name)
     return {"model": {"folder": str(folder), "text": (folder / "README.md").read_text(encoding="utf-8")}}
-
-
-def _print(document: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    for heading, thing in document.items():
-        if heading == "name":
-            continue
-        console.print(f"[bold]{document['name']}[/bold] · {heading}", highlight=False)
-        if "text" in thing:
-            place = thing.get("file") or thing.get("folder")
-            console.print(place, style="dim", markup=False, highlight=False, soft_wrap=True)
-            console.print(thing["text"], markup=False, highlight=False, soft_wrap=True)  # it may be copied
-            continue
-        console.print(f"version {thing['version']}. {thing['what']}", markup=False, highlight=False)
-        table = Table(box=None, pad_edge=False)
-        here = any("here" in about for about in thing["options"].values())
-        titles = ("here", "default", "unit", "what", "source") if here else ("default", "unit", "what", "source")
-        for title in ("option", *titles):
-            table.add_column(title)
-        for option, about in thing["options"].items():
-            said = {**about, "default": str(about["default"])}
-            table.add_row(option, *(said.get(title) or "" for title in titles))
-        console.print(table)
 
 
 def _check(name: str | None, items: int, as_json: bool) -> int:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,6 +85,23 @@ def _suite(planner: Planner, choose: str, where: str) -> tuple[SuiteRef, Any]:
 
 
 # --- what a worker does -----------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Grades:
+    """The dev grades of one model: the mean of each metric over the items that have a value, and what is missing."""
+
+    items: int
+    means: Mapping[str, float]
+    missing: Mapping[str, int]
+    """Metric to the number of items without a value; metrics that all items have are not named."""
+    reasons: Mapping[str, int]
+    """Why grades are missing, in the suite's words."""
+
+    def figures(self, number: int) -> dict[str, float]:
+        """What the report says of the model: means, and beside them how many grades each leaves out."""
+        means = {f"dev {name} {number}": value for name, value in self.means.items()}
+        return means | {f"dev {name} {number} missing": float(count) for name, count in self.missing.items()}
+
+
 def choose(job: Job) -> Result:
     """Picks by the mean of the dev grades and links the model's files.
 
@@ -92,17 +109,31 @@ def choose(job: Job) -> Result:
         StageFailed: no model has a grade that could be read.
     """
     choice: Choice = job.stage.data
-    means = [_means(job, key) for key in job.stage.feedback]
-    scores = [of.get(choice.metric) for of in means]
-    best = pick(scores, choice.higher_is_better, choice.within)
+    grades = [_grades(job, key) for key in job.stage.feedback]
+    best = pick([of.means.get(choice.metric) for of in grades], choice.higher_is_better, choice.within)
     if best is None:
-        raise StageFailed(f"{job.stage.label}: none of {len(scores)} models has a {choice.metric} on the dev split")
+        raise StageFailed(f"{job.stage.label}: {_nothing(choice, grades)}")
     source = job.store.open("model", str(job.stage.models["model"].stage)) / choice.parts[best]
     shutil.rmtree(job.folder / MODEL, ignore_errors=True)
     shutil.copytree(source, job.folder / MODEL, copy_function=_link)
-    figures = {f"dev {name} {number}": value for number, of in enumerate(means, 1) for name, value in of.items()}
-    report = {"counts": {"models": len(scores)}, "figures": {**figures, "chosen": best + 1}}
+    counts = {"models": len(grades), "dev grades missing": sum(of.missing.get(choice.metric, 0) for of in grades)}
+    figures = {name: value for number, of in enumerate(grades, 1) for name, value in of.figures(number).items()}
+    report = {"counts": counts, "figures": {**figures, "chosen": best + 1}}
     return {"keep": (MODEL,), "rows": 0, "report": report}
+
+
+def _nothing(choice: Choice, grades: Sequence[Grades]) -> str:
+    """Why there is no choice, and what could be chosen by instead."""
+    reasons = Counter[str]()
+    for of in grades:
+        reasons.update(of.reasons)
+    why = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common(5)) or "no reason is given"
+    others = sorted({name for of in grades for name in of.means})
+    hint = f"; choose by {' or '.join(others)}, which have values" if others else ""
+    return (
+        f"none of {len(grades)} models has a {choice.metric} on the dev split: all of "
+        f"{sum(of.items for of in grades):,} grades are missing ({why}){hint}. The trainings are kept"
+    )
 
 
 def pick(scores: Sequence[float | None], higher_is_better: bool, within: float) -> int | None:
@@ -114,14 +145,20 @@ def pick(scores: Sequence[float | None], higher_is_better: bool, within: float) 
     return next(i for i, s in enumerate(scores) if s is not None and sign * s >= max(known) - within)
 
 
-def _means(job: Job, key: str) -> dict[str, float]:
-    """The mean of every metric that has a value, so that what the choice did not look at can be read beside it."""
+def _grades(job: Job, key: str) -> Grades:
+    """All metrics, so that what the choice did not look at can be read beside it."""
     values: dict[str, list[float]] = defaultdict(list)
+    reasons, items = Counter[str](), 0
+    missing = Counter[str]()
     for row in read_grades(job.store.open("grades", key) / "grades.parquet"):
-        for name, value in row["values"].items():
-            if value is not None:
-                values[name].append(value)
-    return {name: sum(found) / len(found) for name, found in values.items()}
+        items += 1
+        absent = [name for name, value in row["values"].items() if value is None]
+        missing.update(absent)
+        reasons.update([row["missing"] or "no reason"] if absent else [])
+        for name in row["values"].keys() - set(absent):
+            values[name].append(row["values"][name])
+    means = {name: sum(found) / len(found) for name, found in sorted(values.items())}
+    return Grades(items, means, dict(sorted(missing.items())), dict(reasons))
 
 
 def _link(source: str, target: str) -> None:

@@ -84,7 +84,11 @@ class LossScorer(Scorer):
     """Base of the scores that are made of losses. Subclasses name their parts and columns."""
 
     model: ModelRole = identity("student", description="The model whose losses are compared.")
-    variant: Variant = identity("chat", description="Whose prompt and formula.", source="specified in the class text")
+    variant: Variant = identity(
+        "chat",
+        description="Whose prompt and formula.",
+        source="released scripts of 2308.12032 and 2402.00530; chat: ours",
+    )
     max_length: Count | None = identity(
         None,
         description="Tokens of prompt and answer; longer rows lose the end of their answer. By default the variant's "

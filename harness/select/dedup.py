@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+import tempfile
+from collections.abc import Iterable
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.blocks.base import identity
-from harness.blocks.kinds import Context, Selector
+from harness.blocks.kinds import Context, PartSelector
 from harness.records.values import Count
-from harness.select._bounds import Reasons
-from harness.select._near import earlier_twins
+from harness.select._twins import Twins
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class Dedup(Selector):
+class Dedup(PartSelector):
     """Drops exact and, if asked for, near duplicates. Reasons: `duplicate`, `near duplicate`.
 
     Exact: the same text, white space and case aside (`prompt`), or the same conversation to the character
@@ -43,24 +46,37 @@ class Dedup(Selector):
             return ("prompt_key", "prompt") if self.near else ("prompt_key",)
         return ("digest", "prompt", "answer") if self.near else ("digest",)
 
-    def select(self, table: pd.DataFrame, context: Context) -> list[str | None]:
+    def decide(self, parts: Iterable[pd.DataFrame], context: Context) -> list[str | None]:
         """Exact duplicates first; near ones among what is left."""
-        import numpy as np
+        with tempfile.TemporaryDirectory(prefix="near-", dir=context.scratch) as folder:
+            twins = Twins(Path(folder), self.near, self.shingle) if self.near else None
+            same = self._same(parts, twins)
+            if twins is None:
+                return ["duplicate" if one else None for one in same]
+            near = twins.earlier()
+            return ["duplicate" if one else None if next(near) is None else "near duplicate" for one in same]
 
-        reasons = Reasons(len(table))
-        reasons.mark(self._same(table).duplicated(), "duplicate")
-        if self.near:
-            left = np.flatnonzero(reasons.kept())
-            twins = earlier_twins(self._texts(table.iloc[left]), self.near, self.shingle)
-            near = np.zeros(len(table), dtype=bool)
-            near[left] = [twin is not None for twin in twins]
-            reasons.mark(near, "near duplicate")
-        return reasons.result()
+    def _same(self, parts: Iterable[pd.DataFrame], twins: Twins | None) -> bytearray:
+        """Per row, 1 where an earlier one is the same; the texts of the others are added to the twins."""
+        seen, same = set[bytes](), bytearray()
+        for part in parts:
+            fresh = list[int]()
+            for place, key in enumerate(self._keys(part)):
+                if key not in seen:
+                    seen.add(key)
+                    fresh.append(place)
+            found = bytearray(b"\1") * len(part)
+            for place in fresh:
+                found[place] = 0
+            same += found
+            if twins is not None:
+                twins.add(self._texts(part.iloc[fresh]))
+        return same
 
-    def _same(self, table: pd.DataFrame) -> pd.Series[Any]:
-        if self.on == "conversation":
-            return table["digest"]
-        return table["prompt_key"]
+    def _keys(self, table: pd.DataFrame) -> Iterable[bytes]:
+        if self.on == "prompt":
+            return list(table["prompt_key"])
+        return (blake2b(digest.encode(), digest_size=16).digest() for digest in table["digest"])
 
     def _texts(self, table: pd.DataFrame) -> list[str]:
         if self.on == "prompt":

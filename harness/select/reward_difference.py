@@ -14,8 +14,10 @@ from harness.engines.base import Capability
 from harness.records.example import Example, Message, prompt_text
 from harness.records.hashing import seed_of
 from harness.records.values import Count
-from harness.select.reward import columns_of, value_of
+from harness.select.reward import REFUSED, columns_of, value_of
 
+Found = tuple[float | None, str | None]
+"""A reward, or why there is none."""
 Text = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -25,11 +27,13 @@ class RewardDifference(Scorer):
     The base model answers the prompt by examples in its context alone (URIAL, 2312.01552): the entry `prompt` of its
     pack with {question}, continued as plain text up to one of `stop`. A difference below 0 says that alignment data of
     this kind would make the model worse. `field:base_answer` keeps its answer. No public code computes this score, and
-    the paper names no version of URIAL's prompt; ours is in our own words. Where the base model's answer is missing or
-    empty, so is the difference (`tag:reward_difference.problem`).
+    the paper names no version of URIAL's prompt; ours is in our own words. A missing reward makes the difference
+    missing; `tag:reward.problem`, `tag:reward_base.problem` and `tag:reward_difference.problem` say why: no answer of
+    the row, an empty one of the base model, or the words with which a model refused.
     """
 
     name: ClassVar[str] = "reward_difference"
+    version: ClassVar[int] = 2
     reads_prompts: ClassVar[bool] = True
 
     base: ModelRole = identity("student", description="The base model that is to be tuned.")
@@ -48,29 +52,29 @@ class RewardDifference(Scorer):
         return {"base": frozenset({"continue"}), "model": frozenset({"reward"})}
 
     def columns(self) -> tuple[str, ...]:
-        """Both rewards, their difference, why it is missing, and the base model's answer."""
-        difference = ("reward_difference", "tag:reward_difference.problem")
-        return ("reward", "tag:reward.problem", "reward_base", *difference, "field:base_answer")
+        """Both rewards and their difference, why they are missing, and the base model's answer."""
+        scores = ("reward", "reward_base", "reward_difference")
+        return (*(name for score in scores for name in (score, f"tag:{score}.problem")), "field:base_answer")
 
     def score(
         self, batch: Sequence[Example], context: Context
     ) -> Generator[Sequence[Request], Sequence[Reply], Columns]:
         """First the base model's answers, then all rewards."""
         said = yield Tolerant(self._ask(row, context) for row in batch)
-        bases = [None if isinstance(reply, Exception) else reply[0].text.strip() or None for reply in said]
+        bases = [_answer(reply) for reply in said]
         wanted: list[Request] = []
-        for row, base in zip(batch, bases, strict=True):
+        for row, (base, _) in zip(batch, bases, strict=True):
             wanted += [self._reward(row, text) for text in (row.answer, base) if text]
         rewards = iter((yield Tolerant(wanted)))
-        own: list[tuple[float | None, str | None]] = []
-        other: list[tuple[float | None, str | None]] = []
-        for row, base in zip(batch, bases, strict=True):
+        own: list[Found] = []
+        other: list[Found] = []
+        for row, (base, why) in zip(batch, bases, strict=True):
             own.append(value_of(next(rewards)) if row.answer else (None, "no answer"))
-            other.append(value_of(next(rewards)) if base else (None, "no answer of the base model"))
+            other.append(value_of(next(rewards)) if base else (None, why))
         differences = [_difference(one, two) for one, two in zip(own, other, strict=True)]
-        out: dict[str, Any] = columns_of("reward", own, context)
+        out: dict[str, Any] = columns_of("reward", own, context) | columns_of("reward_base", other, context)
         out |= columns_of("reward_difference", differences, context)
-        return out | {"reward_base": [value for value, _ in other], "field:base_answer": bases}
+        return out | {"field:base_answer": [base for base, _ in bases]}
 
     def _ask(self, row: Example, context: Context) -> Ask:
         text = fill(
@@ -84,9 +88,16 @@ class RewardDifference(Scorer):
         return Reward(model=self.model, messages=(*row.prompt, Message(role="assistant", content=answer)))
 
 
-def _difference(
-    own: tuple[float | None, str | None], other: tuple[float | None, str | None]
-) -> tuple[float | None, str | None]:
-    if own[0] is None or other[0] is None:
-        return None, own[1] or other[1]
-    return own[0] - other[0], None
+def _answer(reply: Reply) -> tuple[str | None, str | None]:
+    """The base model's answer, or why there is none."""
+    if isinstance(reply, Exception):
+        return None, REFUSED.format(reply)
+    text = reply[0].text.strip()
+    return (text, None) if text else (None, "empty answer")
+
+
+def _difference(own: Found, other: Found) -> Found:
+    if own[0] is not None and other[0] is not None:
+        return own[0] - other[0], None
+    why = [own[1], other[1] and f"of the base model: {other[1]}"]
+    return None, "; ".join(filter(None, why))

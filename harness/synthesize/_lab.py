@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Self
 from pydantic import model_validator
 
 from harness.blocks.base import ModelRole, OptionalRole, identity
-from harness.blocks.kinds import Ask, Context, Item, Reply, Request, Sampling, Synthesizer, Tolerant
+from harness.blocks.kinds import Ask, Completion, Context, Item, Reply, Request, Sampling, Synthesizer, Tolerant
 from harness.blocks.prompts import fill
 from harness.records import named
 from harness.records.example import Dropped, Example, Message, Origin
@@ -55,7 +55,7 @@ class LabBlock(Synthesizer):
         3, gt=1, description="Top of the rating scale, which begins at 1.", source="2403.01081 §3.2.1"
     )
     released: Mapping[str, DataFile] = identity(
-        {}, description="Released prompts (datasets_cfg/lab-sdg-*) in place of ours, by stage, such as faithfulness."
+        {}, description="Released prompts (datasets_cfg/lab-sdg/) in place of ours, by stage, such as faithfulness."
     )
 
     stages: ClassVar[tuple[str, ...]] = ()
@@ -108,14 +108,41 @@ class Bench:
 
     def found(self, stage: str, text: str) -> list[tuple[str, ...]]:
         """What a reply holds, by the prompt's own form; without one, the whole text. Empty parts do not count."""
+        return [value for value in self._values(stage, text) if all(value)]
+
+    def parts(self, stage: str, completion: Completion) -> tuple[list[tuple[str, ...]], list[tuple[str, str]]]:
+        """The parts of a completion that can be used, and the texts that cannot, each with its reason.
+
+        Empty parts are among those, and the one that the length cap cut in two.
+        """
+        text, cut = completion.text, completion.finish == "length"
+        every, lost = self._values(stage, text), list[tuple[str, str]]()
+        if cut:
+            end = self._end(stage, text)
+            last = (" ".join(every.pop()) if every else text) if end is None else text[end:]
+            lost += [(last.strip(), CUT)] if last.strip() else []
+        whole = [value for value in every if all(value)]
+        lost = [(" ".join(value).strip(), NOTHING) for value in every if not all(value)] + lost
+        return whole, lost if whole or lost else [(text, CUT if cut else NOTHING)]
+
+    def _values(self, stage: str, text: str) -> list[tuple[str, ...]]:
         if stage in self.released:
             values = self.released[stage].found(text)
         else:
-            pattern = self.context.prompts.get(f"lab_{stage}.parse")
+            pattern = self._pattern(stage)
             matches = re.findall(pattern, text) if pattern else [text]
             values = [match if isinstance(match, tuple) else (match,) for match in matches]
-        stripped = [tuple(part.strip() for part in value) for value in values]
-        return [value for value in stripped if all(value)]
+        return [tuple(part.strip() for part in value) for value in values]
+
+    def _end(self, stage: str, text: str) -> int | None:
+        """Where the last whole part of a reply ends; None where nothing tells where it would have ended."""
+        if stage in self.released:
+            return self.released[stage].end(text)
+        pattern = self._pattern(stage)
+        return max((match.end() for match in re.finditer(pattern, text)), default=0) if pattern else None
+
+    def _pattern(self, stage: str) -> str | None:
+        return self.context.prompts.get(f"lab_{stage}.parse")
 
     def verdict(self, stage: str, text: str, low: float, high: float) -> float | None:
         """The one number (YES is 1, NO is 0) that a verdict states; None where it states none, several, or another."""
@@ -168,6 +195,7 @@ class Bench:
                 draft.drop("answer", NOTHING, reply[0].text)
             else:
                 draft.values["response"] = parts[0][0]
+                self.context.count("further answers in a reply, not used", len(parts) - 1)
 
     def row(self, draft: Draft, kind: str, fields: Mapping[str, Any], asked: str) -> Example | Dropped:
         """The finished row, or the draft with the reason why it is none."""

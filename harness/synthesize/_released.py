@@ -8,7 +8,7 @@ faa84ef). An entry of `datasets_cfg/` names such a file and knows its checksum; 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -39,11 +39,19 @@ class Released:
         if not self.tags:
             pairs = re.findall(SERIES, text, re.DOTALL)
             return [tuple(_ENDS.sub("", part).strip() for part in pair) for pair in pairs]
-        start, end = self.tags[-1]
-        if not start and not end:
+        if not any(self.tags[-1]):
             return [(text.strip(),)]
-        values = re.findall(re.escape(start) + "(.*?)" + re.escape(end), text, re.DOTALL)
-        return [(value.strip(),) for value in values]
+        return [(match[1].strip(),) for match in self._matches(text)]
+
+    def end(self, text: str) -> int | None:
+        """Where the last whole part ends; None where parts have no end of their own (a series, the whole reply)."""
+        if not self.tags or not self.tags[-1][1]:
+            return None
+        return max((match.end() for match in self._matches(text)), default=0)
+
+    def _matches(self, text: str) -> Iterator[re.Match[str]]:
+        start, end = self.tags[-1]
+        return re.finditer(re.escape(start) + "(.*?)" + re.escape(end), text, re.DOTALL)
 
 
 def released(file: DataFile, option: str) -> Released:

@@ -110,7 +110,7 @@ TEACHERS: Mapping[str, Teacher] = {
     "qwen2.5-math-72b": Teacher(
         options={
             **_LONG, "temperature": 0.6, "top_p": 0.9, "response_temperature": 0.6, "response_top_p": 0.9,
-            "first_temperature": 0.6 * 1.2,
+            "first_divisor": 1.2,
         },
         prefix=(
             "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from harness.blocks.kinds import Reply, Request, Sampling, Tolerant
 from harness.errors import UserError
-from harness.records.example import Example, Message, Origin
-from harness.synthesize._drafts import CUT, NOTHING, Draft, at
+from harness.records.example import Dropped, Example, Message, Origin
+from harness.synthesize._drafts import CUT, DUPLICATE, NOTHING, Draft, alive, at
 from harness.synthesize._lab import Bench
 
 Rewrite = Literal["spelling", "detailed_summary", "extractive_summary", "atomic_facts"]
 BASE = "base_document"
+NO_PAIR = "auxiliary: no pair of the rewrite was kept"
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,25 @@ def _text(bench: Bench, kind: str, reply: Any) -> tuple[str, str | None]:
     return (found[0][0], None) if found else (completion.text, NOTHING)
 
 
-def auxiliary(bench: Bench, made: Sequence[Version], first: int) -> list[Example]:
+def auxiliary(bench: Bench, made: Sequence[Version], drafts: Sequence[Draft]) -> list[Example | Dropped]:
     """Rows that ask for a rewrite of the chunk, in a wording drawn for each.
+
+    As in the released data mixing (`_create_auxiliary_dataset`), which works on the pairs that the judges left: a
+    rewrite without such a pair gives no row, and one text gives one row.
 
     Raises:
         UserError: the pack has no wording for a rewrite.
     """
-    return [_auxiliary(bench, version, first + number) for number, version in enumerate(made[1:])]
+    used = {(draft.values.get("dataset_type"), draft.values.get("document")) for draft in alive(drafts)}
+    rows: list[Example | Dropped] = []
+    seen: set[str] = set()
+    for number, version in enumerate(made[1:], start=len(drafts)):
+        row = _auxiliary(bench, version, number)
+        kept = (version.kind, version.text) in used
+        why = f"auxiliary: {DUPLICATE}" if version.text in seen else NO_PAIR
+        rows.append(row if kept and version.text not in seen else Dropped(row, why))
+        seen.update([version.text] if kept else [])
+    return rows
 
 
 def _auxiliary(bench: Bench, version: Version, number: int) -> Example:

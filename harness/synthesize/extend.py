@@ -20,17 +20,21 @@ class Extend(Conversing):
     The model is shown the conversation and the opening of the next user turn, after a system turn that tells it that
     the conversation goes on (prompt `magpie_turns`, where its pack has one: small models forget that they play the
     user). The answer is given without that system turn. A row whose next turn cannot be used is dropped with the
-    reason; its shorter form is its parent. Scores and tags of a longer conversation are not those of its parent: only
-    `keep_tags` stay.
+    reason; its shorter form is its parent. Scores, tags and fields (columns of the file, what judges wrote) of a longer
+    conversation are not those of its parent: only `keep_tags`, `keep_fields` and `fields.made` stay.
     """
 
     name: ClassVar[str] = "extend"
+    version: ClassVar[int] = 2
 
     turns: Count = identity(2, description="User turns of a finished row.", source="2406.08464 §2.2: 2")
     temperature: float = identity(1.0, gt=0, description="Of the instructions.", source="released scripts, gen_mt")
     top_p: float = identity(1.0, gt=0, le=1, description="Of the instructions.", source="released scripts, gen_mt")
     keep_tags: tuple[str, ...] = identity(
         ("category", "asked_language"), description="Tags of the first turns that hold for the whole conversation too."
+    )
+    keep_fields: tuple[str, ...] = identity(
+        (), description="Fields of the first turns that hold for the whole conversation too."
     )
 
     def items(self, rows: Iterable[Example], context: Context) -> Iterator[Item]:
@@ -64,6 +68,7 @@ class Extend(Conversing):
     def _longer(
         self, row: Example, messages: Any, made: Sequence[Mapping[str, Any]], cut: bool, context: Context
     ) -> Example:
+        kept = {name: value for name, value in row.fields.items() if name in self.keep_fields}
         return replace(
             row,
             id=f"{row.id}/{context.block}/{context.iteration}",
@@ -71,7 +76,7 @@ class Extend(Conversing):
             group=row.group or row.id,
             rejected=None,
             candidates=(),
-            fields=with_cuts({**row.fields, "made": [*row.fields.get("made", ()), *made]}, **{CUT_ANSWER: cut}),
+            fields=with_cuts({**kept, "made": [*row.fields.get("made", ()), *made]}, **{CUT_ANSWER: cut}),
             tags={name: value for name, value in row.tags.items() if name in self.keep_tags},
             scores={},
             origin=Origin(block=self.name, parents=(row.id,), model=self.model, iteration=context.iteration),

@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.records.example import Dropped, Example
 from harness.records.values import Count
 from harness.synthesize._chunks import chunks
-from harness.synthesize._drafts import CUT, NOTHING, Draft, alive, at, unique
+from harness.synthesize._drafts import Draft, alive, at, unique
 from harness.synthesize._lab import DIFFERENT, WRITTEN, Bench, LabBlock, Steps
 from harness.synthesize._versions import Rewrite, Version, auxiliary, versions
 
@@ -34,15 +34,16 @@ class LabKnowledge(LabBlock):
     written once per chunk (the released code writes them anew for every seed context). Duplicate questions of a chunk
     are dropped before any judge is asked; a `dedup` step after this one does the rest. Checks: `faithfulness` (the
     chunk supports the answer), `relevancy` (2 of 2 points), `question` (understandable by itself), `rating` (at least
-    `min_rating`). Reasons: `rewrite: ...`, `question: ...`, `answer: ...`, and `<check> judge: ...`.
+    `min_rating`). Reasons: `rewrite: ...`, `question: ...`, `answer: ...`, `<check> judge: ...`, and `auxiliary: ...`.
 
     A row is the question with its answer. `document` (the version that it was made from), `dataset_type` and `chunk`
     stand in its fields, from which the block `raft` builds rows with documents in the prompt. The released judge of
     faithfulness has an example that answers YES where its explanation says no; ours is the default, the original comes
-    with `released: {faithfulness: lab-sdg-faithfulness}`. Ours also shows the question, which the original does not.
+    with `released: {faithfulness: lab-sdg/faithfulness}`. Ours also shows the question, which the original does not.
     """
 
     name: ClassVar[str] = "lab_knowledge"
+    version: ClassVar[int] = 2
     stages: ClassVar[tuple[str, ...]] = (
         "spelling", "detailed_summary", "extractive_summary", "atomic_facts", "pairs", "knowledge_questions",
         "knowledge_answer", "faithfulness", "relevancy", "knowledge_question_judge", "knowledge_rating",
@@ -63,7 +64,9 @@ class LabKnowledge(LabBlock):
         source="not in 2403.01081",
     )
     auxiliary: bool = identity(
-        False, description="Also rows that ask for a rewrite of the chunk.", source="released data mixing"
+        False,
+        description="Also a row that asks for the rewrite of the chunk, for each rewrite of which a pair was kept.",
+        source="released data mixing",
     )
     answers: Literal["together", "apart"] = identity(
         "together", description="`apart`: questions first, then each answer by a request of its own."
@@ -134,7 +137,7 @@ class LabKnowledge(LabBlock):
         context.count("chunks")
         context.count("chunks without rows", not alive(drafts))
         rows = [self._row(bench, draft) for draft in drafts]
-        return [*rows, *(auxiliary(bench, made, len(drafts)) if self.auxiliary else ())]
+        return [*rows, *(auxiliary(bench, made, drafts) if self.auxiliary else ())]
 
     def _questions(self, bench: Bench, made: Sequence[Version], drafts: list[Draft]) -> Steps:
         together = self.answers == "together"
@@ -163,22 +166,14 @@ class LabKnowledge(LabBlock):
 
 
 def _read(bench: Bench, stage: str, completion: Completion, values: dict[str, str], drafts: list[Draft]) -> None:
-    """Drafts of what a completion holds, without one that the length cap cut in two."""
-    cut = completion.finish == "length"
-    found = bench.found(stage, completion.text)
-    if cut and not _marked(bench, stage):
-        found = found[:-1]  # nothing tells where the last one would have ended
-    if not found:
-        drafts.append(Draft(len(drafts), dict(values)))
-        drafts[-1].drop("question", CUT if cut else NOTHING, completion.text)
-    for parts in found:
+    """Drafts of what a completion holds; what cannot be used of it is dropped at once."""
+    whole, lost = bench.parts(stage, completion)
+    for parts in whole:
         answer = {"response": parts[1]} if len(parts) > 1 else {}
         drafts.append(Draft(len(drafts), {**values, "question": parts[0], **answer}))
-
-
-def _marked(bench: Bench, stage: str) -> bool:
-    """True where the reply's parts have ends of their own, so that whole ones can be told from cut ones."""
-    return stage not in bench.released and f"lab_{stage}.parse" in bench.context.prompts
+    for text, why in lost:
+        drafts.append(Draft(len(drafts), dict(values)))
+        drafts[-1].drop("question", why, text)
 
 
 def _passages(seeds: Sequence[Example]) -> list[dict[str, Any]]:

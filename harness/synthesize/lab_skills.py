@@ -11,7 +11,7 @@ from harness.blocks.kinds import Completion, Context, Item, Made, Reply, Request
 from harness.errors import UserError
 from harness.records.example import Example
 from harness.records.values import Count
-from harness.synthesize._drafts import CUT, DUPLICATE, NOTHING, Draft, alive, at, plain, unique
+from harness.synthesize._drafts import DUPLICATE, Draft, alive, at, plain, unique
 from harness.synthesize._lab import DIFFERENT, WRITTEN, Bench, LabBlock, Steps
 
 
@@ -29,6 +29,7 @@ class LabSkills(LabBlock):
     """
 
     name: ClassVar[str] = "lab_skills"
+    version: ClassVar[int] = 2
     stages: ClassVar[tuple[str, ...]] = (
         "contexts", "questions", "question_judge", "answer", "pair_judge",
         "grounded_questions", "grounded_question_judge", "grounded_answer", "grounded_pair_judge",
@@ -152,19 +153,15 @@ class LabSkills(LabBlock):
 
 
 def _texts(bench: Bench, stage: str, reply: Any) -> Iterator[tuple[str, str | None]]:
-    """Each text that a reply's completions hold; for a completion without one, its text and why."""
+    """Each text that a reply's completions hold, and each that cannot be used with the reason."""
     if isinstance(reply, Exception):
         yield str(reply), f"failed ({type(reply).__name__})"
         return
     completions: Sequence[Completion] = reply
     for completion in completions:
-        cut = completion.finish == "length"
-        whole = cut and f"lab_{stage}.parse" not in bench.context.prompts and stage not in bench.released
-        found = [] if whole else bench.found(stage, completion.text)
-        if not found:
-            yield completion.text, CUT if cut else NOTHING
-        for parts in found:
-            yield parts[0], None
+        whole, lost = bench.parts(stage, completion)
+        yield from ((parts[0], None) for parts in whole)
+        yield from lost
 
 
 def _lost(number: int, seed: Any, values: Mapping[str, str], stage: str, why: str, text: str) -> Draft:

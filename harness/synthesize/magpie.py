@@ -35,7 +35,7 @@ class Magpie(Conversing):
     """
 
     name: ClassVar[str] = "magpie"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     reads_rows: ClassVar[bool] = False
 
     rows: Count = identity(1000, description="Attempts; the rows are what the drops leave.")
@@ -83,7 +83,8 @@ class Magpie(Conversing):
             known = TEACHERS[self.family]
             prefix = {} if known.prefix is None or self._steers() else {"prefix": known.prefix}
             own = {} if self.grid is None else {"temperature": self.temperature, "top_p": self.top_p}
-            for name, value in {**known.options, **prefix, **own}.items():
+            heat = {"first_divisor": None} if self.first_temperature is not None else {}
+            for name, value in {**known.options, **prefix, **own, **heat}.items():
                 if name not in self.model_fields_set:
                     self.__dict__[name] = value  # the class is frozen, and this is its making
         return self

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
 from harness.blocks.base import ModelRole, OptionalRole, identity
-from harness.blocks.kinds import (
-    Ask,
-    Context,
-    Drop,
-    Item,
-    Reply,
-    Request,
-    Sampling,
-    Synthesizer,
-    Tolerant,
-)
+from harness.blocks.kinds import Context, Drop, Item, Synthesizer
 from harness.engines.base import Capability
 from harness.errors import UserError
-from harness.judges.textrules import Case, TextRules, lengths
+from harness.judges.textrules import TextRules
 from harness.records import named
-from harness.records.example import Example, Message, Origin
+from harness.records.example import Example, Origin
 from harness.records.tasks import SHIPPED, Task, load_tasks, named_tasks
 from harness.records.values import Count, DataFile, FilePath, Share
+from harness.synthesize._rewriter import Asking, Rewriter
 from harness.synthesize._rewriting import (
-    COPIED,
-    FINE,
     NO_ANSWER,
     NO_TASK,
     OUTSIDE,
@@ -37,17 +26,11 @@ from harness.synthesize._rewriting import (
     UNKNOWN,
     UNTOUCHED,
     Said,
-    matches,
     outcomes,
     place_of,
-    readable,
-    refused,
     rewritten,
     unchanged,
 )
-from harness.synthesize._wording import Material, Released, from_pack, released
-
-Asking = Generator[Sequence[Request], Sequence[Reply], Any]
 
 
 class Rewrite(Synthesizer):
@@ -168,7 +151,8 @@ class Rewrite(Synthesizer):
         place = place_of(row, self.turn)
         task = load_tasks(self.taxonomy).get(self._task_of(row))
         why = self._left_alone(row, place, task, context)
-        said = Said(why=why) if why is not None else (yield from self._rewritten(row, place or 0, task, context))
+        asking = Rewriter(self, context, task)
+        said = Said(why=why) if why is not None else (yield from asking.rewritten(row, place or 0))
         made = unchanged(row, said)
         if said.text is not None and place is not None:
             origin = Origin(block=self.name, parents=(row.id,), model=self.model, iteration=context.iteration)
@@ -200,84 +184,6 @@ class Rewrite(Synthesizer):
                 "`score: classify` before it, say `assume: TASK` if all are of one, or `task: null` for no tasks at all"
             )
         return row.tags.get(self.task) or self.assume
-
-    def _rewritten(self, row: Example, place: int, task: Task | None, context: Context) -> Asking:
-        material = self._material(row, place, task)
-        entry = "rewrite_revise" if self.how == "critique" else f"rewrite_{self.how}"
-        if self.how == "critique":
-            critique = yield from self._ask_first("rewrite_critique", material, context)
-            if isinstance(critique, Said):
-                return critique
-            if matches(context.prompts, "rewrite_critique.nothing", critique):
-                return Said(why=FINE, replies=(critique,))
-            material = replace(material, critique=critique)
-        elif self.adaptive and self.released is None and f"{entry}.first" in context.prompts:
-            first = yield from self._ask_first(f"{entry}.first", material, context)
-            if isinstance(first, Said):
-                return first
-            if not matches(context.prompts, f"{entry}.when", first):
-                return Said(why=FINE, replies=(first,))
-        return (yield from self._candidates(entry, material, task, context))
-
-    def _ask_first(self, entry: str, material: Material, context: Context) -> Asking:
-        """The text of a first, greedy question, or what it means for the row that there is none."""
-        sampling = Sampling(max_tokens=self.max_tokens)
-        messages = from_pack(context.prompts, entry, material)
-        (reply,) = yield Tolerant([Ask(model=self.model, messages=messages, sampling=sampling)])
-        return refused(reply) if isinstance(reply, Exception) else reply[0].text
-
-    def _candidates(self, entry: str, material: Material, task: Task | None, context: Context) -> Asking:
-        """Tries until one reply can be read, a bounded number of times; then picks and checks."""
-        sampling = Sampling(max_tokens=self.max_tokens, temperature=self.temperature, top_p=self.top_p, n=self.n)
-        wording = None if self.released is None else released(self.released)
-        messages, pattern = self._told(wording, entry, material, context)
-        length, said = lengths(context.chats[self.counter] if self.counter else None), Said()
-        for attempt in range(1 + self.retries):
-            (reply,) = yield Tolerant([Ask(model=self.model, messages=messages, sampling=sampling, draw=1 + attempt)])
-            if isinstance(reply, Exception):
-                return refused(reply)
-            said = readable(reply, pattern, length)
-            if said.candidates:
-                return self._picked(said, material, task, length)
-        return said
-
-    def _told(
-        self, wording: Released | None, entry: str, material: Material, context: Context
-    ) -> tuple[tuple[Message, ...], str | None]:
-        if wording is not None:
-            return wording.conversation(material, forced=not self.adaptive), wording.pattern
-        return from_pack(context.prompts, entry, material, forced=not self.adaptive), context.prompts.get(
-            f"{entry}.parse"
-        )
-
-    def _picked(self, said: Said, material: Material, task: Task | None, length: Callable[[str], int]) -> Said:
-        best = said.candidates[0]
-        if self.pick == "longest":
-            best = max(said.candidates, key=lambda candidate: candidate.score or 0.0)
-        if best.text == material.answer.strip():
-            return replace(said, why=COPIED)
-        case = Case(
-            answer=best.text,
-            question=material.question,
-            original=material.answer,
-            checks=frozenset() if task is None else task.checks,
-            length=length,
-        )
-        broken = self.rules.broken(case)
-        return replace(said, why=broken) if broken else replace(said, text=best.text, why=None)
-
-    def _material(self, row: Example, place: int, task: Task | None) -> Material:
-        found = row.fields.get("evidence") if self.evidence else None
-        form = "" if task is None else task.format
-        if self.released is not None and task is not None:
-            form = released(self.released).formats.get(task.name, form)
-        return Material(
-            question="\n".join(m["content"] for m in row.messages[:place] if m["role"] != "system"),
-            answer=row.messages[place]["content"],
-            format=form,
-            task="" if task is None else task.name,
-            passages=tuple(str(text) for text in found) if isinstance(found, list | tuple) else (),
-        )
 
 
 def _some(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

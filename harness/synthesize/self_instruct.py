@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
 from pydantic import StringConstraints
@@ -34,28 +34,14 @@ from harness.synthesize._converse import (
     EMPTY_RESPONSE,
     NO_RESPONSE,
 )
+from harness.synthesize._growing import Growing, Round
 from harness.synthesize._novelty import Novelty, words
 from harness.synthesize.respond import unfit
 
 Word = Annotated[str, StringConstraints(min_length=1)]
 SHORT, LONG, KEYWORD, SIMILAR = "too few words", "too many words", "keyword", "similar to an earlier instruction"
+SURPLUS = "more than were wanted"
 _NUMBERED = re.compile(r"^\s*(?:task\s*)?\d{1,3}\s*[.:)]\s*", re.IGNORECASE | re.MULTILINE)
-_ANSWERS = 512
-"""Answers that are asked for at once."""
-
-
-@dataclass
-class _Growing:
-    """The instructions so far, and all proposals that were left out with their reasons."""
-
-    novelty: Novelty
-    seeds: Sequence[Example]
-    made: list[Example] = field(default_factory=list)
-    dropped: list[Dropped] = field(default_factory=list)
-
-    @property
-    def proposals(self) -> int:
-        return len(self.made) + len(self.dropped)
 
 
 class SelfInstruct(Synthesizer):
@@ -64,14 +50,19 @@ class SelfInstruct(Synthesizer):
     The prompt is an entry of the model's pack with {examples} (numbered), {count}, or {leaf} (that of one drawn row:
     the form that the pocket models know). A reply is read as a numbered list, or as one instruction where it has no
     numbers. Proposals are checked in this order: `cut instruction`, `empty instruction`, `too few words`, `too many
-    words`, `keyword`, `similar to an earlier instruction`; then `responder` answers what is left (`empty response`,
-    `cut response`, `response not possible`). It asks in rounds of `batch` prompts, because each round draws on what the
-    rounds before have made, until there are `rows` instructions or `prompts` prompts were asked. A stage that is
-    interrupted begins anew.
+    words`, `keyword`, `similar to an earlier instruction`; those of a reply that come after the last wanted one are
+    `more than were wanted`. Then `responder` answers what is left (`empty response`, `cut response`, `response not
+    possible`).
+
+    It asks in rounds of at most `batch` prompts, because each round draws on what the rounds before have made, until
+    there are `rows` instructions or `prompts` prompts were asked. Each round is saved with its answers, so a stage that
+    was interrupted goes on with the round that it was in.
     """
 
     name: ClassVar[str] = "self_instruct"
+    version: ClassVar[int] = 2
     reads_prompts: ClassVar[bool] = True
+    in_turn: ClassVar[bool] = True
 
     model: ModelRole = identity("teacher", description="The model that proposes instructions.")
     responder: OptionalRole = identity(None, description="The model that answers; by default the same one.")
@@ -79,7 +70,7 @@ class SelfInstruct(Synthesizer):
     prompt: str = identity("self_instruct", description="Entry of the model's prompt pack.")
     prompts: Count | None = identity(None, description="Most prompts that are asked; by default 4 per wanted row.")
     per_prompt: Count = identity(8, description="Instructions that one prompt asks for.", source="2212.10560, code: 8")
-    batch: Count = identity(32, description="Prompts per round.")
+    batch: Count = identity(32, description="Most prompts per round.")
     seeds: Count = identity(6, description="Examples in a prompt that are rows.", source="2212.10560 §2.2")
     own: int = identity(2, ge=0, description="Examples in a prompt that are made.", source="2212.10560 §2.2")
     similar: float = identity(
@@ -102,19 +93,30 @@ class SelfInstruct(Synthesizer):
     )
 
     def items(self, rows: Iterable[Example], context: Context) -> Iterator[Item]:
-        """One item: each round needs what the rounds before it made."""
-        yield Item(id=f"{context.block}/{context.iteration}", data={"seeds": tuple(rows)})
+        """One item per round; those after the last wanted instruction ask nothing."""
+        name = f"{context.block}/{context.iteration}"
+        seeds = tuple(row for row in rows if prompt_text(row).strip())
+        if not seeds:
+            yield Item(id=name)
+            return
+        growing = Growing(Novelty((prompt_text(row) for row in seeds), self.similar), seeds)
+        for number in range(-(-self._prompts() // self.batch)):
+            yield Item(id=f"{name}/round-{number}", data={"growing": growing, "round": number, "name": name})
+
+    def _prompts(self) -> int:
+        return self.prompts or 4 * self.rows
 
     def make(self, item: Item, context: Context) -> Generator[Sequence[Request], Sequence[Reply], Made]:
-        """Proposes in rounds, then asks for the answers."""
-        given: Sequence[Example] = item.data["seeds"]
-        seeds = [row for row in given if prompt_text(row).strip()]
-        if not seeds:
+        """Proposes, then asks for the answers to what is taken."""
+        if not item.data:
             return Drop("no seed instructions")
-        growing = _Growing(Novelty((prompt_text(row) for row in seeds), self.similar), seeds)
-        left, number = self.prompts or 4 * self.rows, 0
-        while left > 0 and len(growing.made) < self.rows:
-            count = min(self.batch, left, -(-(self.rows - len(growing.made)) // self.per_prompt) * 2)
+        growing: Growing = item.data["growing"]
+        growing.catch_up(context.earlier)
+        now = Round(growing, str(item.data["name"]), len(context.earlier))
+        number = self.batch * int(item.data["round"])
+        last = min(number + self.batch, self._prompts())
+        while number < last and len(growing.made) < self.rows:
+            count = min(last - number, -(-(self.rows - len(growing.made)) // self.per_prompt) * 2)
             drawn = [self._prompt(context, growing, number + k) for k in range(count)]
             replies = yield Tolerant(ask for ask, _ in drawn)
             context.count("prompts", count)
@@ -122,16 +124,12 @@ class SelfInstruct(Synthesizer):
                 if isinstance(reply, Exception):  # too long for the context, say: the others go on
                     context.count("prompts refused")
                 else:
-                    self._grow(item.id, context, growing, reply[0], tags)
-            left, number = left - count, number + count
-        answered: list[Example | Dropped] = []
-        for start in range(0, len(growing.made), _ANSWERS):
-            part = growing.made[start : start + _ANSWERS]
-            replies = yield Tolerant(self._answer_ask(row, context) for row in part)
-            answered += [self._answered(row, reply) for row, reply in zip(part, replies, strict=True)]
-        return [*answered, *growing.dropped]
+                    self._grow(now, context, reply[0], tags)
+            number += count
+        replies = yield Tolerant(self._answer_ask(row, context) for row in now.taken)
+        return [*(self._answered(row, reply) for row, reply in zip(now.taken, replies, strict=True)), *now.dropped]
 
-    def _prompt(self, context: Context, growing: _Growing, number: int) -> tuple[Ask, Mapping[str, str | None]]:
+    def _prompt(self, context: Context, growing: Growing, number: int) -> tuple[Ask, Mapping[str, str | None]]:
         rng = context.rng("examples", number)
         own = rng.sample(growing.made, min(self.own, len(growing.made)))
         shown = [*rng.sample(list(growing.seeds), min(self.seeds, len(growing.seeds))), *own]
@@ -155,26 +153,23 @@ class SelfInstruct(Synthesizer):
         )
         return ask, tags if "{leaf}" in context.prompts[self.prompt] else {}
 
-    def _grow(
-        self, name: str, context: Context, growing: _Growing, reply: Completion, tags: Mapping[str, str | None]
-    ) -> None:
-        """Adds the proposals of one reply that are fit, up to the wanted number; keeps the others with reasons."""
+    def _grow(self, now: Round, context: Context, reply: Completion, tags: Mapping[str, str | None]) -> None:
+        """Takes the proposals of one reply that are fit, up to the wanted number; keeps the others with reasons."""
         listed = proposals(reply.text)
         for at, text in enumerate(listed):
-            if len(growing.made) >= self.rows:
-                return
             row = Example(
-                id=f"{name}/{growing.proposals}",
+                id=now.next_id,
                 messages=(Message(role="user", content=text),),
                 tags=tags,
                 origin=Origin(block=self.name, model=self.model, iteration=context.iteration),
             )
             cut = reply.finish == "length" and at + 1 == len(listed)
-            reason = CUT_INSTRUCTION if cut else self._unfit(text, growing.novelty)
+            full = len(now.growing.made) >= self.rows
+            reason = SURPLUS if full else CUT_INSTRUCTION if cut else self._unfit(text, now.growing.novelty)
             if reason:
-                growing.dropped.append(Dropped(row, reason))
+                now.dropped.append(Dropped(row, reason))
             else:
-                growing.made.append(row)
+                now.take(row)
 
     def _unfit(self, text: str, novelty: Novelty) -> str | None:
         said = words(text)

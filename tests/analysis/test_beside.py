@@ -46,6 +46,22 @@ def test_scores_are_shown_with_and_without_suspect_answers(tmp_path: Path) -> No
     assert {"value", "low", "high", "n", "missing"} <= set(raw["score"])
 
 
+def test_of_many_arms_those_are_shown_whose_score_moves_most(tmp_path: Path) -> None:
+    arms = {"plain": 0.5} | {f"arm-{n}": 0.3 + 0.05 * n for n in range(1, 8)}
+    found = compared(tmp_path, arms=arms, flagged={name: 5 * n for n, name in enumerate(arms) if n})
+    note = " ".join(comparison_text(found).split("-flagged")[1].split())
+    shown = [name for name in arms if f"{name} ." in note]
+    moves = {
+        one.recipe: abs(one.without["flagged"].score.value - one.score.value)  # type: ignore[union-attr]
+        for one in found.suites[0].arms
+        if "flagged" in one.without
+    }
+    assert len(moves) == 7
+    assert set(shown) == set(sorted(moves, key=lambda name: -moves[name])[:3])
+    assert "4 other recipes move by " in note
+    assert "left out; see --json)" in note
+
+
 def test_a_model_of_one_constant_answer_has_nothing_left(tmp_path: Path) -> None:
     found = compared(tmp_path, flagged={"good": 100})
     clean = arm(found, "good").without["flagged"]

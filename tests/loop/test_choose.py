@@ -131,7 +131,14 @@ def artifacts(tmp_path: Path, values: list[list[float | None]]) -> tuple[Store, 
     store.commit("model", "training", ("model", "points"), {})
     for number, scores in enumerate(values):
         grades = [
-            Grade(id=f"{i}", item=f"{i}", cluster=f"{i}", category="c", values={"a": score, "b": 1.0}, missing=None)
+            Grade(
+                id=f"{i}",
+                item=f"{i}",
+                cluster=f"{i}",
+                category="c",
+                values={"a": score, "b": 1.0},
+                missing=unread(score),
+            )
             for i, score in enumerate(scores)
         ]
         write_grades(store.work("grades", f"g{number}") / "grades.parquet", grades)
@@ -148,6 +155,10 @@ def artifacts(tmp_path: Path, values: list[list[float | None]]) -> tuple[Store, 
     return store, stage
 
 
+def unread(score: float | None) -> str | None:
+    return None if score is not None else "judge: unreadable"
+
+
 def job(store: Store, stage: Stage) -> Job:
     return Job(stage, store, Engines(store, 1), Timer(), lambda done, total: None)
 
@@ -157,12 +168,26 @@ def test_the_best_model_is_linked_with_all_scores_in_the_report(tmp_path: Path) 
     result = choose(work)
     assert (work.folder / "model" / "weights").read_text() == "points/2"
     assert result["report"]["figures"] == {
-        "dev a 1": 0.5, "dev a 2": 1.0, "dev a 3": 0.0, "dev b 1": 1.0, "dev b 2": 1.0, "dev b 3": 1.0, "chosen": 2
+        "dev a 1": 0.5, "dev a 2": 1.0, "dev a 3": 0.0, "dev b 1": 1.0, "dev b 2": 1.0, "dev b 3": 1.0, "chosen": 2,
+        "dev a 3 missing": 1.0,
     }  # fmt: skip
+    assert result["report"]["counts"] == {"models": 3, "dev grades missing": 1}
     again = choose(work)
     assert again["report"] == result["report"]
 
 
+def test_missing_dev_grades_are_counted_beside_the_means(tmp_path: Path) -> None:
+    """Two means over unlike items look alike: the report says how many grades each leaves out."""
+    result = choose(job(*artifacts(tmp_path, [[0.5, None, None], [0.4, 0.4, 0.4]])))
+    assert result["report"]["counts"]["dev grades missing"] == 2
+    assert result["report"]["figures"]["dev a 1 missing"] == 2.0
+    assert "dev a 2 missing" not in result["report"]["figures"]
+
+
 def test_models_without_any_grade_are_no_choice(tmp_path: Path) -> None:
-    with pytest.raises(StageFailed, match="none of 2 models has a a on the dev split"):
+    with pytest.raises(StageFailed) as failure:
         choose(job(*artifacts(tmp_path, [[None], [None]])))
+    assert str(failure.value) == (
+        "choose: none of 2 models has a a on the dev split: all of 2 grades are missing (2 judge: unreadable); choose "
+        "by b, which have values. The trainings are kept"
+    )

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness import pocket
+import pytest
+
+from harness import api, pocket
 from harness.config.model import Dataset, Model
 from harness.loop.apply import apply
+from harness.store.artifacts import Store
+from harness.store.home import Home
 from harness.synthesize.lab_knowledge import LabKnowledge
 from harness.synthesize.lab_skills import LabSkills
 
@@ -41,3 +45,41 @@ def test_knowledge_of_one_leaf(tmp_path: Path) -> None:
     made = apply(block, data, TEACHER, 0, tmp_path)
     assert len(made.rows) + len(made.dropped) == 2 * 3, "two chunks, three draws each"
     assert all("has weight" in str(row.fields["document"]) for row in made.rows)
+
+
+PHASES = """
+experiment: tiny
+models: {student: pocket/base, judge: pocket/oracle}
+data: {pool: {use: pocket/clean, options: {rows: 12}}}
+suites: [{use: pocket, count: 2, max_tokens: 4}]
+train: {learning_rate: 2e-3, epochs: 1}
+leaks: {policy: allow}
+recipes:
+  - recipe: filtered
+    steps:
+      - {score: length, as: knowledge}
+      - {select: threshold, from: knowledge, by: length, above: 10000, as: long}
+      - {finetune: sft, from: knowledge, as: phase-1}
+      - {finetune: sft, from: [long, knowledge], as: phase-2}
+  - recipe: shared
+    steps:
+      - {synthesize: pool, as: knowledge}
+      - {finetune: sft, from: {knowledge: 1%}, as: phase-1}
+      - {finetune: sft, from: knowledge, as: phase-2}
+"""
+
+
+@pytest.mark.slow
+def test_phases_without_rows_say_what_left_them_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter that keeps nothing, and a share that is less than one row: neither phase trains on what is left."""
+    monkeypatch.setenv("LOOPBENCH_HOME", str(tmp_path / "home"))
+    (tmp_path / "tiny.yaml").write_text(PHASES)
+    plan = api.plan(str(tmp_path / "tiny.yaml"))
+    done = api.run(plan, home=Home(tmp_path / "home"), workers=1)
+    steps = {cell.recipe: cell.turns[0].steps for cell in plan.cells}
+    assert "keeps none of 12 rows" in done.failed[steps["filtered"]["long"]]
+    assert "no row is left to train on (the steps before gave none)" in done.failed[steps["shared"]["phase-1"]]
+    store = Store(Home(tmp_path / "home"))
+    assert store.done("model", steps["filtered"]["phase-1"])
+    for recipe in steps:
+        assert not store.done("model", steps[recipe]["phase-2"]), "a phase without its rows or its start trains nothing"

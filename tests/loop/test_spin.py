@@ -275,3 +275,15 @@ def test_a_round_without_a_pair_ends_as_it_is_told_to(
     grid = read_grid(tmp_path / "home", "tiny")
     assert report(grid, key)["notes"]["stop"].startswith("stop: no pair to train on")
     assert rounds(tmp_path / "home", "tiny")[0].stop[0].startswith("1 of 1 trainings say stop: no pair")
+
+
+def test_the_control_of_more_epochs_leaves_the_same_prompts_out(tmp_path: Path) -> None:
+    """The rounds hold a tenth of the prompts out; the epochs that replace them must not train on more."""
+    plan = planned(tmp_path, "spin", "spin-sft-epoch")
+    held, more = steps(plan, "spin-sft-epoch", "same-prompts"), steps(plan, "spin-sft-epoch", "once-more")
+    rounds_ = steps(plan, "spin", "dpo")
+    assert set(more) == set(rounds_) == {2, 3, 4}
+    for turn, stage in more.items():
+        assert keys(stage) == [held[turn].key]
+        share, held_out = getattr(held[turn].block, "share"), getattr(rounds_[turn].block, "held_out")  # noqa: B009
+        assert share == held_out is not None

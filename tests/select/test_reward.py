@@ -70,8 +70,8 @@ def test_the_base_model_sees_examples_and_plain_text_only(score: Any, example: A
     assert block.asks() == {"base": frozenset({"continue"}), "model": frozenset({"reward"})}
 
 
-@pytest.mark.parametrize("said", ["  \n", RuntimeError("no")])
-def test_without_the_base_models_answer_there_is_no_difference(score: Any, example: Any, said: Any) -> None:
+@pytest.mark.parametrize(("said", "why"), [("  \n", "empty answer"), (RuntimeError("too long"), "refused: too long")])
+def test_without_the_base_models_answer_there_is_no_difference(score: Any, example: Any, said: Any, why: str) -> None:
     got = score(
         RewardDifference(),
         [example("a", "why?", "because")],
@@ -79,7 +79,21 @@ def test_without_the_base_models_answer_there_is_no_difference(score: Any, examp
         Context(prompts=URIAL),
     )
     assert (got["reward"], got["reward_base"], got["reward_difference"]) == ([7.0], [None], [None])
-    assert got["tag:reward_difference.problem"] == ["no answer of the base model"]
+    assert got["tag:reward.problem"] == [None]
+    assert got["tag:reward_base.problem"] == [why]
+    assert got["tag:reward_difference.problem"] == [f"of the base model: {why}"]
+
+
+def test_both_causes_of_a_missing_difference_are_kept(score: Any, example: Any) -> None:
+    refused = RuntimeError("longer than the context")
+    context = Context(prompts=URIAL)
+    got = score(
+        RewardDifference(), [example("a", "why?", "so")], lambda r: "it is" if isinstance(r, Ask) else refused, context
+    )
+    why = "refused: longer than the context"
+    assert got["tag:reward_difference.problem"] == [f"{why}; of the base model: {why}"]
+    names = ("reward", "reward_base", "reward_difference")
+    assert context.tally.counts == {f"{name}: missing": 1 for name in names}
 
 
 def test_the_general_pack_has_the_prompt_and_others_say_what_is_missing(score: Any, example: Any) -> None:

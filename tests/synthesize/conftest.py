@@ -60,9 +60,13 @@ def synthesize() -> Callable[..., Made]:
     ) -> Made:
         context = context or Context(block=block.name)
         desk, items = Scripted(say, context), list(block.items(rows, context))
-        results = drive({item.id: block.make(item, context) for item in items}, desk, tolerate=False)
-        assert len(results) == len(items), "item ids are unique"
-        made = [new for item in items for new in _outcome(item, results[item.id])]
+        assert len({item.id for item in items}) == len(items), "item ids are unique"
+        made: list[Example | Dropped] = []
+        for part in [[item] for item in items] if block.in_turn else [items]:
+            results = drive({item.id: block.make(item, context) for item in part}, desk, tolerate=False)
+            new = [one for item in part for one in _outcome(item, results[item.id])]
+            made += new
+            context.earlier.extend(new if block.in_turn else ())
         kept = [row for row in made if isinstance(row, Example)]
         return Made(kept, [row for row in made if isinstance(row, Dropped)], desk.asked)
 

@@ -39,6 +39,14 @@ def test_a_row_grows_to_the_wanted_turns(synthesize: Any) -> None:
     assert all(m["role"] != "system" for m in answer.messages), "answers are given without the system turn"
 
 
+def test_fields_of_the_shorter_conversation_do_not_stay(synthesize: Any) -> None:
+    """An instruction column would otherwise be scored with the answer to another question."""
+    fields = {"instruction": "why?", "quality.text": "good", "source": "mine", "made": [{"tokens": 3}]}
+    (longer,) = extended(synthesize, [row("why?", "so", fields=fields)], keep_fields=("source",)).rows
+    assert longer.fields.keys() == {"source", "made"}
+    assert len(longer.fields["made"]) == 2
+
+
 def test_a_system_turn_of_the_conversation_stays_and_is_shown_to_both_sides(synthesize: Any) -> None:
     system = Message(role="system", content="be brief")
     plain = row("why?", "so")

@@ -93,6 +93,20 @@ def teacher(pairs: int = 1, **verdicts: dict[int, str]) -> Callable[[Ask], Any]:
     return say
 
 
+def of_each_version(**changed: Any) -> Callable[[Ask], Any]:
+    """A question of its own for every version of a chunk."""
+    versions = (TEXT, "retold", "picked", "facts")
+
+    def say(ask: Ask) -> Any:
+        stage, text = stage_of(ask), ask.messages[-1]["content"]
+        if stage == "pairs":
+            return pair(next(at for at, version in enumerate(versions) if version in text))
+        return changed[stage] if isinstance(changed.get(stage), str) else judged(ask)
+
+    judged = teacher(1, **{stage: said for stage, said in changed.items() if isinstance(said, dict)})
+    return say
+
+
 @pytest.fixture
 def run(synthesize: Callable[..., Any]) -> Callable[..., Any]:
     def go(rows: Sequence[Example], say: Callable[[Ask], Any], context: Context | None = None, **options: Any) -> Any:
@@ -150,7 +164,7 @@ def test_the_truth_tables_of_the_three_judges(run: Any) -> None:
 
 def test_rewrites_are_written_once_per_chunk(run: Any) -> None:
     kinds = ("detailed_summary", "extractive_summary", "atomic_facts")
-    made = run(knowledge(contexts=5), teacher(), rewrites=kinds, auxiliary=True)
+    made = run(knowledge(contexts=5), of_each_version(), rewrites=kinds, auxiliary=True)
     stages = [stage_of(a) for a in made.asked]
     assert [stages.count(kind) for kind in kinds] == [1, 1, 1]
     assert stages.count("pairs") == 4 * 5
@@ -159,6 +173,23 @@ def test_rewrites_are_written_once_per_chunk(run: Any) -> None:
     assert [row.answer for row in extra] == ["retold", "picked", "facts"]
     assert all(row.messages[0]["content"].startswith(TEXT) for row in extra)
     assert len({row.id for row in made.rows}) == len(made.rows)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"faithfulness": {2: "<verdict>NO</verdict>"}}, "auxiliary: no pair of the rewrite was kept"),
+        ({"extractive_summary": "<summary>retold</summary>"}, "auxiliary: duplicate"),
+    ],
+)
+def test_a_rewrite_asks_for_itself_only_where_a_pair_of_it_was_kept(run: Any, changed: Any, reason: str) -> None:
+    """The released data mixing takes the documents of the pairs that the judges left, each text once."""
+    kinds = ("detailed_summary", "extractive_summary", "atomic_facts")
+    made = run(knowledge(contexts=1), of_each_version(**changed), rewrites=kinds, auxiliary=True)
+    extra = [row.fields["dataset_type"] for row in made.rows if row.tags["part"] == "auxiliary"]
+    assert extra == ["detailed_summary", "atomic_facts"]
+    (lost,) = [d for d in made.dropped if d.example.tags["part"] == "auxiliary"]
+    assert (lost.reason, lost.example.fields["dataset_type"]) == (reason, "extractive_summary")
 
 
 def test_a_rewrite_that_is_cut_is_counted_and_the_chunk_goes_on(run: Any) -> None:
@@ -245,6 +276,20 @@ def test_a_released_series_is_read_and_its_cut_pair_left_out(run: Any, tmp_path:
     made = run(knowledge(contexts=1), say, released={"pairs": released(tmp_path, SERIES)})
     assert [(row.messages[0]["content"], row.answer) for row in made.rows][:1] == [("new 1 ?", "one")]
     assert len(made.rows) == kept
+    cut = [(d.reason, d.example.fields["reply"]) for d in made.dropped]
+    assert cut == ([] if finish == "stop" else [("question: cut", "new 2 ? two, or per")]), "counted, with its text"
+
+
+def test_a_cut_or_empty_pair_beside_whole_ones_is_counted(run: Any) -> None:
+    def say(ask: Ask) -> Any:
+        if stage_of(ask) != "pairs":
+            return teacher()(ask)
+        return f"{pair(1)}<question> </question><answer>so</answer>{pair(2)}<question>new 3 ?</question><ans", "length"
+
+    made = run(knowledge(contexts=1), say)
+    assert [row.fields["question"] for row in made.rows] == ["new 1 ?", "new 2 ?"]
+    assert made.reasons == ["question: nothing found", "question: cut"]
+    assert made.dropped[1].example.fields["reply"] == "<question>new 3 ?</question><ans"
 
 
 def test_every_prompt_can_be_filled_in() -> None:

@@ -337,7 +337,14 @@ def test_a_family_brings_its_released_settings_and_what_is_given_counts_instead(
     own = Magpie(family="llama-3.1-8b", temperature=0.5, first_bans=())
     assert (own.temperature, own.first_bans, own.response_temperature) == (0.5, (), 0.6)
     assert Magpie(family="qwen2.5-7b", grid="air").temperature == 1.0
-    assert Magpie(family="qwen2.5-math-72b").first_temperature == pytest.approx(0.72)
+    math = Magpie(family="qwen2.5-math-72b")
+    assert math.first(math.temperature) == pytest.approx(0.72), "logits divided by 1.2, then by the temperature"
+    hotter = Magpie(family="qwen2.5-math-72b", temperature=1.0)
+    assert hotter.first(hotter.temperature) == pytest.approx(1.2), "the divisor holds for any temperature"
+    own = Magpie(family="qwen2.5-math-72b", first_temperature=0.9)
+    assert (own.first(0.6), own.first_divisor) == (0.9, None)
+    with pytest.raises(ValueError, match="`first_temperature` and `first_divisor` both say"):
+        Magpie(first_temperature=0.9, first_divisor=1.2)
     assert Magpie(family="llama-3.1-8b", system="x").prefix is None
     assert Magpie(family="llama-3.1-8b").identity_options()["temperature"] == 0.8, "the values are in the stage's key"
 

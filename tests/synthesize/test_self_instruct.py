@@ -95,6 +95,15 @@ def test_the_last_of_a_cut_list_is_dropped(synthesize: Any) -> None:
     assert done.dropped[0].example.messages[0]["content"] == "name five bl"
 
 
+def test_proposals_beyond_the_wanted_number_are_counted(synthesize: Any) -> None:
+    reply = "\n".join(f"{at}. tell a{at} b{at} c{at} d{at}" for at in range(1, 8))
+    done = made(synthesize, answering(reply), rows=None, batch=1)
+    assert len(done.rows) == 4
+    assert done.reasons == ["more than were wanted"] * 3
+    assert done.dropped[-1].example.messages[0]["content"] == "tell a7 b7 c7 d7"
+    assert len({row.id for row in (*done.rows, *(d.example for d in done.dropped))}) == 7
+
+
 def test_it_ends_when_nothing_new_comes(synthesize: Any) -> None:
     done = made(synthesize, lambda ask: "1. name four red birds" if "more" in ask.messages[0]["content"] else "so")
     assert len(done.rows) == 1
@@ -110,7 +119,7 @@ def test_answers_that_are_no_use_are_dropped(synthesize: Any) -> None:
 
 
 def test_one_refused_request_does_not_cost_the_others(synthesize: Any) -> None:
-    """All prompts of a round are asked at once, and the stage is one item."""
+    """All prompts of a round are asked at once."""
     refused = RuntimeError("prompt of 900 tokens exceeds the context of 512")
     asks = answering()
     seen: list[str] = []
@@ -123,7 +132,7 @@ def test_one_refused_request_does_not_cost_the_others(synthesize: Any) -> None:
 
     done = made(synthesize, say)
     assert len(done.rows) == 3
-    assert done.reasons == ["response not possible"]
+    assert done.reasons[0] == "response not possible"
     assert done.dropped[0].example.fields["problem"] == str(refused)
 
 
