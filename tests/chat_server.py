@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -38,6 +38,21 @@ def answer(text: Any, finish: str | None = "stop", *, tokens: tuple[int, int] = 
     return Sent(json.dumps({"id": "c", "object": "chat.completion", "choices": [choice], "usage": usage}))
 
 
+def completion(
+    ids: Sequence[int], finish: str | None = "stop", *, prompt: Sequence[int] = (), text: str = "", **more: Any
+) -> Sent:
+    """A completion with token ids, as vLLM's servers give it."""
+    choice = {
+        "index": 0,
+        "text": text,
+        "finish_reason": finish,
+        "token_ids": list(ids),
+        "prompt_token_ids": list(prompt),
+    }
+    usage = {"prompt_tokens": len(prompt), "completion_tokens": len(ids), "total_tokens": len(prompt) + len(ids)}
+    return Sent(json.dumps({"id": "c", "object": "text_completion", "choices": [choice | more], "usage": usage}))
+
+
 def error(status: int, message: str, code: str | None = None, **headers: str) -> Sent:
     """An error in the form of OpenAI's interface."""
     body = json.dumps({"error": {"message": message, "type": "error", "param": None, "code": code}})
@@ -52,8 +67,15 @@ def echo(body: Mapping[str, Any], number: int) -> Sent:
 class ChatServer:
     """The server, in a thread of its own. Use as a context manager."""
 
-    def __init__(self, behave: Behaviour = echo, *, models: tuple[str, ...] = ("judge-1",), port: int = 0) -> None:
-        self.behave, self.models, self.port = behave, models, port
+    def __init__(
+        self,
+        behave: Behaviour = echo,
+        *,
+        models: tuple[str, ...] = ("judge-1",),
+        port: int = 0,
+        context: int | None = None,
+    ) -> None:
+        self.behave, self.models, self.port, self.context = behave, models, port, context
         self.asked: list[dict[str, Any]] = []
         """Bodies of all calls, in order."""
         self.keys: list[str] = []
@@ -106,7 +128,8 @@ class ChatServer:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         data = await reader.readexactly(int(headers.get("content-length", 0)))
         if first.startswith("GET "):
-            listed = json.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
+            about = {"object": "model"} | ({"max_model_len": self.context} if self.context else {})
+            listed = json.dumps({"object": "list", "data": [{"id": name, **about} for name in self.models]})
             return await _send(writer, Sent(listed))
         body = json.loads(data)
         self.asked.append(body)

@@ -56,10 +56,12 @@ def as_yaml(resolved: Mapping[str, Any]) -> str:
 
 
 def _model(model: Model) -> dict[str, Any]:
-    unnamed = {"name", "written", "path", "prompts_written"}
+    unnamed = {"name", "written", "path", "prompts_written", "tokenizer_written"}
     values = model.model_dump(mode="json", exclude_defaults=True, exclude=unnamed)
     if model.prompts_written:
         values["prompts"] = model.prompts_written
+    if model.tokenizer_written:
+        values["tokenizer"] = model.tokenizer_written
     return ({"path": model.written} if model.path is not None else {}) | values | {"engine": model.engine}
 
 

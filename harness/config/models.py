@@ -19,9 +19,15 @@ HASHED = "hashed"
 """The embedder that needs no model."""
 _WHAT = ("path", "scratch", "url", "judge")
 SERVED = frozenset(
-    {"model", "api_key_env", "revision", "prices", "concurrency", "deadline", "timeout", "length_field", "body"}
-)
+    {
+        "model", "tokenizer", "api_key_env", "revision", "prices", "concurrency", "deadline", "timeout", "length_field",
+        "body",
+    }
+)  # fmt: skip
 """Settings of served models only."""
+SERVED_HERE = frozenset({"concurrency", "deadline", "timeout"})
+"""Those that a folder with `engine: openai` has too, which loopbench serves itself."""
+_TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json")
 PACKS = ("general", "pocket")
 """Names of the bundled prompt packs."""
 _HUB = re.compile(r"[\w-]+/[\w.-]+")
@@ -38,7 +44,7 @@ def read_models(node: Node, registry: Registry, problems: Problems) -> dict[str,
         if role in RESERVED or not re.fullmatch(NAME, role):
             problems.add(f"a role cannot be named {role!r}", child.mark())
         elif (model := _model(role, child, registry, problems)) is not None:
-            models[role] = _with_pack(model, child, problems)
+            models[role] = _with_tokenizer(_with_pack(model, child, problems), child, problems)
     return models
 
 
@@ -58,7 +64,8 @@ def _model(role: str, node: Node, registry: Registry, problems: Problems) -> Mod
         return None
     _refuse_secrets(node, problems)
     given = [key for key in _WHAT if key in node.value]
-    for key in SERVED & node.value.keys() if "url" not in given else ():
+    here = SERVED_HERE if node.value.get("engine") == "openai" else frozenset()
+    for key in sorted((SERVED - here) & node.value.keys()) if "url" not in given else ():
         problems.add(f"models.{role}.{key}: only a served model (`url:`) has this", node.mark(key))
     if len(given) != 1:
         said = " and ".join(given) if given else "none of them"
@@ -72,7 +79,9 @@ def _model(role: str, node: Node, registry: Registry, problems: Problems) -> Mod
         _check_served(role, node, problems)
     engine = {"url": "openai", "judge": "oracle"}.get(given[0], "transformers")
     model = fill(node, Model, problems, name=role, written=str(node.value.get("url") or given[0]))
-    return model if model is None or model.engine != "auto" else model.model_copy(update={"engine": engine})
+    if model is None or model.engine != "auto" or (given == ["scratch"] and "engine" in node.value):
+        return model
+    return model.model_copy(update={"engine": engine})
 
 
 def _with_pack(model: Model, node: Node, problems: Problems) -> Model:
@@ -91,6 +100,19 @@ def _with_pack(model: Model, node: Node, problems: Problems) -> Model:
     if document is not None and not ("version" in data and isinstance(data.get("prompts"), dict)):
         problems.add("a prompt pack should hold `version:` and `prompts:` with one text per entry", document.top)
     return model.model_copy(update={"prompts": str(path), "prompts_written": written})
+
+
+def _with_tokenizer(model: Model, node: Node, problems: Problems) -> Model:
+    """The folder of a served model's tokenizer resolved, and looked into: a model's, or one with those files alone."""
+    if model.tokenizer is None:
+        return model
+    path = bundled().get(model.tokenizer) or resolve_path(model.tokenizer, node.child("tokenizer"), problems)
+    if path is None or not any((path / name).is_file() for name in _TOKENIZER):
+        problems.add(
+            f"{path or model.tokenizer} holds no tokenizer ({' or '.join(_TOKENIZER)})", node.mark("tokenizer")
+        )
+        return model
+    return model.model_copy(update={"tokenizer": str(path), "tokenizer_written": model.tokenizer})
 
 
 def _by_name(role: str, node: Node, registry: Registry, problems: Problems) -> Model | None:
@@ -122,8 +144,8 @@ def _at_path(role: str, node: Node, problems: Problems) -> Model | None:
     if path is None or model is None:
         return None
     settings: dict[str, Any] = {"path": str(path)}
-    if model.engine == "auto":
-        settings["engine"] = "transformers"
+    if "engine" not in node.value:
+        settings["engine"] = "transformers"  # so that a key does not depend on the machine unless `auto` is written
     if pocket and "prompts" not in node.value:
         settings["prompts"] = "pocket"
     return model.model_copy(update=settings)
@@ -135,8 +157,8 @@ def _folder(written: str, node: Node, problems: Problems) -> Path | None:
         hint = "; a model is a folder here: download it first, then name the folder" if _HUB.fullmatch(written) else ""
         problems.add(f"there is no model folder {path}{hint}", node.mark())
         return None
-    if path is not None and not (path / "config.json").is_file():
-        problems.add(f"{path} is no model folder: it has no config.json", node.mark())
+    if path is not None and not any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
+        problems.add(f"{path} is no model folder: it has no config.json (nor adapter_config.json)", node.mark())
         return None
     return path
 

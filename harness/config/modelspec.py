@@ -39,7 +39,7 @@ class Model(Strict):
     `options` are the engine's runtime settings, or the judge block's options.
     """
 
-    given: ClassVar[tuple[str, ...]] = ("name", "written", "prompts_written")
+    given: ClassVar[tuple[str, ...]] = ("name", "written", "prompts_written", "tokenizer_written")
     name: str
     written: str = ""
     path: str | None = None
@@ -47,9 +47,15 @@ class Model(Strict):
     url: str | None = None
     judge: str | None = None
     engine: EngineName = "auto"
-    """`auto` never leaves the loader: it becomes `openai` for a URL, `oracle` for a judge, else `transformers`."""
+    """Unsaid: `openai` for a URL, `oracle` for a judge, else `transformers`. `auto`, where it is written for a folder,
+    stays until the plan is made: then `harness.engines.auto` picks by the machine and the model, and says why."""
     model: str | None = None
     """The name under which a server at `url` knows the model."""
+    tokenizer: str | None = None
+    """Of a served model: the folder with its tokenizer and chat template (resolved). With it the model is asked by
+    token ids, which servers such as vLLM's take: then it can also continue texts, score them and write user's turns."""
+    tokenizer_written: str = ""
+    """That folder as the file said it, for records."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
     prompts: str = "general"
@@ -63,11 +69,12 @@ class Model(Strict):
     prices: Prices | None = None
     """Of a served model; `limits.usd` needs them."""
     concurrency: Annotated[int, Field(ge=1, le=512)] | None = None
-    """Of a served model: calls under way at once, of all processes together (default 32)."""
+    """Of a served model: calls under way at once, of all processes together (default 32; 128 for one served here)."""
     deadline: Annotated[float, Field(gt=0)] | None = None
-    """Of a served model: seconds that one request may take, all tries and waits together (default 600)."""
+    """Of a served model: seconds that one request may take, all tries and waits together (default 600; 3,600 for one
+    served here)."""
     timeout: Annotated[float, Field(gt=0)] | None = None
-    """Of a served model: seconds that one try may take (default 120)."""
+    """Of a served model: seconds that one try may take (default 120; 3,600 for one served here)."""
     length_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     """Of a served model: what its server calls the length limit (default `max_tokens`)."""
     body: Mapping[str, Any] = Field(default_factory=dict)

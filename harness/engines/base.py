@@ -64,7 +64,8 @@ class GenerateRequest:
 class Completion:
     """One continuation. `token_ids` include the stop token where one was hit; `text` leaves it and stop strings out.
 
-    A server tells texts and counts but no ids: then `token_ids` is empty, and `generated_tokens` is their number.
+    A server that answers conversations tells texts and counts but no ids: then `token_ids` is empty, and
+    `generated_tokens` is their number.
     """
 
     request_id: str
@@ -136,6 +137,18 @@ class ModelSpec:
     device: str = "auto"
     prompt_pack: str = "general"
     options: Mapping[str, Any] = field(default_factory=dict)
+    why: str = ""
+    """Why this engine runs it, where `engine: auto` chose."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether a server that was there before answers for it (at `url`); `path` is then its tokenizer's folder."""
+        return self.engine == "openai" and bool(self.options.get("url"))
+
+    @property
+    def holds(self) -> bool:
+        """Whether it takes memory of this machine's devices: a folder, or a server that loopbench starts for one."""
+        return self.engine in ("transformers", "vllm") or (self.engine == "openai" and not self.remote)
 
 
 @runtime_checkable

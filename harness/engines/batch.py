@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from harness.engines.forward import Forward
+    from harness.engines.limits import Limits
     from harness.records.chat import ChatFormat
 
 REFILL = 8
@@ -44,11 +45,11 @@ class Batch:
     A turn that raises has changed nothing that matters: `rows` and the queue still hold every unfinished row.
     """
 
-    def __init__(self, forward: Forward, chat: ChatFormat, tables: Tables, places: int, tokens: int) -> None:
+    def __init__(self, forward: Forward, chat: ChatFormat, tables: Tables, places: int, limits: Limits) -> None:
         import torch
 
         self._forward, self._chat, self._tables = forward, chat, tables
-        self._places, self._budget = places, tokens
+        self._places, self._budget, self._spared = places, limits.tokens, limits.spared
         self._slots = Slots(places, forward.device)
         self._ledger = Ledger(places)
         self._current = torch.zeros(0, dtype=torch.int64, device=forward.device)
@@ -70,14 +71,15 @@ class Batch:
             return self._step()
 
     def _admit(self, queue: deque[Row], free: int) -> list[Completion]:
-        """Reads the prompts of waiting rows (equal ones once) and draws their first tokens."""
+        """Reads the prompts of waiting rows and draws their first tokens; equal ones, and what all begin with, once."""
         import torch
 
         rows = _next(queue, free, self._budget)
         numbers = {prompt: at for at, prompt in enumerate(dict.fromkeys(row.request.prompt for row in rows))}
         source = [numbers[row.request.prompt] for row in rows]
-        keep = Prefill()
-        ids, lengths = padded(list(numbers), self._forward.device)
+        before = self._forward.beginning(list(numbers), self._spared, min(map(len, numbers)) - 1)
+        keep = Prefill(before)
+        ids, lengths = padded([prompt[keep.length() :] for prompt in numbers], self._forward.device)
         logits = self._forward.prefill(ids, lengths - 1, keep)
         if not bool(torch.isfinite(logits).all()):
             raise UserError(

@@ -7,7 +7,6 @@ waits for the longest of its batch, and the same requests in the same order give
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from harness.engines.base import Completion, GenerateRequest
 from harness.engines.batch import Batch, Tables
 from harness.engines.ledger import Row
 from harness.engines.lengths import check_prompts
-from harness.engines.limits import Limits, out_of_memory, release
+from harness.engines.limits import Limits, Room, out_of_memory
 from harness.engines.sampling import entries, row_key
 from harness.engines.stops import StopTexts, stop_table
 from harness.engines.texts import TokenTexts
@@ -29,14 +28,12 @@ if TYPE_CHECKING:
     from harness.engines.forward import Forward
     from harness.records.chat import ChatFormat
 
-log = logging.getLogger(__name__)
-
 
 class Decoder:
     """Continues prompts with one model."""
 
-    def __init__(self, forward: Forward, chat: ChatFormat, limits: Limits) -> None:
-        self.forward, self.chat, self.limits = forward, chat, limits
+    def __init__(self, forward: Forward, chat: ChatFormat, room: Room) -> None:
+        self.forward, self.chat, self.room = forward, chat, room
         self._vocab = entries(forward.size, forward.device)
         self._texts = StopTexts(chat.tokenizer, forward.size)
         self._names = TokenTexts(chat.tokenizer)
@@ -51,36 +48,34 @@ class Decoder:
         """
         check_prompts(requests, self.forward.context, self.forward.size)
         tables, waiting = self._tables(requests), _ordered(self._rows(requests))
-        limits = self.limits
         while waiting:
+            limits = self.room.limits
             places = min(limits.rows_for(waiting[0].need), len(waiting))
             segment, waiting = _segment(waiting, limits)
             queue = deque(segment)
-            batch = Batch(self.forward, self.chat, tables, places, limits.tokens)
+            batch = Batch(self.forward, self.chat, tables, places, limits)
             while queue or batch.rows:
                 try:
                     done = batch.turn(queue)
                 except (RuntimeError, MemoryError) as error:
-                    limits = self._less(limits, error, places)
-                    waiting = _ordered([*batch.rows, *queue, *waiting])
-                    queue.clear()
-                    batch.rows.clear()
+                    less = self._less(limits, error, places, segment[0].need)
+                else:
+                    yield from done
                     continue
-                yield from done
-            del batch
-            if limits is not self.limits:
-                release()
+                waiting = _ordered([*batch.rows, *queue, *waiting])
+                del batch, segment, queue  # out of `except`, whose traceback holds tensors too
+                self.room.shrink(*less)
+                break
 
-    def _less(self, limits: Limits, error: Exception, places: int) -> Limits:
+    def _less(self, limits: Limits, error: Exception, places: int, need: int) -> tuple[Limits, str]:
         """Smaller limits after memory ran out; rows that were under way start again and come out the same."""
         if not out_of_memory(error):
             raise error
         where = self.forward.device
         if places == 1:
             raise Transient(f"one row alone does not fit into the memory of {where}: {error}") from error
-        less = replace(limits.halved(), rows=places // 2)
-        log.warning("out of memory on %s with %d rows at once; going on with %d", where, places, less.rows)
-        return less
+        less = replace(limits.halved(), rows=limits.rows, columns=places // 2 * need)
+        return less, f"out of memory on {where} with {places} rows at once; going on with {places // 2}"
 
     def _tables(self, requests: Sequence[GenerateRequest]) -> Tables:
         own = {"turn": self.chat.stop_ids, "text": self.chat.end_ids}

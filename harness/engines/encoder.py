@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engines.base import ModelSpec
 from harness.engines.families import family_of
-from harness.engines.limits import Limits, release
+from harness.engines.limits import Limits, Room, release
 from harness.engines.loading import check_folder, load_model
 from harness.engines.scoring import batched
 from harness.errors import UserError
@@ -23,7 +23,7 @@ from harness.records.templates import own_template
 
 _UNLIMITED = 10**18
 """Tokenizers that know no limit say so with a larger number."""
-_MODE, _MODES = "pooling_mode_", ("mean_tokens", "cls_token")
+_MODE, _MODES = "pooling_mode", ("mean_tokens", "mean", "cls_token", "cls")
 _PARTS = ("Transformer", "Pooling", "Normalize")
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class _Reader:
         torch.set_num_threads(threads)
         self._chat = ChatFormat.from_folder(self._folder)
         self._model: Any = load_model(self._folder, spec.dtype, spec.device, family_of(self._folder))
-        self._limits = Limits.of(self._model, spec.options)
+        self._room = Room(Limits.of(self._model, spec.options))
 
     @property
     def context(self) -> int | None:
@@ -53,6 +53,10 @@ class _Reader:
         # Positions of models of RoBERTa's kind begin behind the padding's, so their tokenizer states less.
         stated = getattr(self._model.config, "max_position_embeddings", None), self._chat.tokenizer.model_max_length
         return min((int(n) for n in stated if n is not None and n < _UNLIMITED), default=None)
+
+    def notes(self) -> list[str]:
+        """What happened since the last call that the user should know: memory that ran out. Told once."""
+        return self._room.take()
 
     def close(self) -> None:
         """Gives the model's memory back; the engine cannot be used afterwards."""
@@ -77,7 +81,7 @@ class _Reader:
                 found[row] = value
             return list(rows)
 
-        for _ in batched([len(row) for row in ids], self._limits, self._model.device, work):
+        for _ in batched([len(row) for row in ids], self._room, self._model.device, work):
             pass
         return np.asarray(found, dtype=np.float32)
 
@@ -172,12 +176,14 @@ class EncoderEngine(_Reader):
         """
         super().__init__(spec, threads)
         parts = [str(part.get("type", "")).rpartition(".")[2] for part in _json(self._folder / "modules.json", [])]
-        modes = [name.removeprefix(_MODE) for name, on in self._pooling.items() if name.startswith(_MODE) and on]
+        modes = self._modes
         other = [part for part in parts if part not in _PARTS] + [mode for mode in modes if mode not in _MODES]
+        if _json(self._folder / "config_sentence_transformers.json", {}).get("default_prompt_name"):
+            other.append("a prompt before each text")
         if other or len(modes) > 1:
             raise UserError(
                 f"the text encoder {spec.name} in {self._folder} asks for {', '.join(other or modes)}, which would "
-                f"give other vectors: built in are the pooling {' or '.join(_MODES)}, and Normalize"
+                "give other vectors: built in are the pooling by mean or by the first token (cls), and Normalize"
             )
 
     @property
@@ -215,12 +221,16 @@ class EncoderEngine(_Reader):
 
     @cached_property
     def _first(self) -> bool:
-        return bool(self._pooling.get(f"{_MODE}cls_token"))
+        return any(mode.startswith("cls") for mode in self._modes)
 
     @cached_property
-    def _pooling(self) -> dict[str, Any]:
-        found: dict[str, Any] = _json(self._folder / "1_Pooling" / "config.json", {})
-        return found
+    def _modes(self) -> list[str]:
+        """How tokens become one vector: one name (or several) since sentence-transformers 6, flags by name before."""
+        config: dict[str, Any] = _json(self._folder / "1_Pooling" / "config.json", {})
+        if stated := config.get(_MODE):
+            return [stated] if isinstance(stated, str) else list(stated)
+        flag = f"{_MODE}_"
+        return [name.removeprefix(flag) for name, on in config.items() if name.startswith(flag) and on]
 
     @cached_property
     def _unit(self) -> bool:

@@ -8,11 +8,11 @@ them with the model's plain forward once, when it is opened, and refuses a model
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.engines.kv import Prefill, Slots, as_cache, without_cache
+from harness.engines.kv import Nothing, Prefill, Slots, Store, as_cache, without_cache
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _SHAPED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 """Config entries of models that do more to their logits than the output layer does."""
+SHARED = 16
+"""Tokens from which on a beginning that rows share is read apart."""
 _KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 
 
@@ -41,6 +43,8 @@ class Forward:
     """Width of sliding attention layers, None where all layers see everything."""
     mixed: bool
     """True where only some layers slide."""
+    continues: bool = True
+    """Whether rows may be read behind a beginning that was read before; `verify` finds out."""
 
     @classmethod
     def of(cls, model: Any) -> Forward:
@@ -69,7 +73,7 @@ class Forward:
         forward.verify()
         return forward
 
-    def hidden(self, ids: torch.Tensor, keep: Prefill | None = None) -> torch.Tensor:
+    def hidden(self, ids: torch.Tensor, keep: Store | None = None) -> torch.Tensor:
         """Last hidden states of right-padded rows, shape (n, T, hidden); no token sees the padding behind it."""
         cache = as_cache(keep) if keep is not None else without_cache()
         out: torch.Tensor = self.base(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
@@ -96,20 +100,47 @@ class Forward:
             return self.model(input_ids=ids, past_key_values=cache, use_cache=True).logits[rows, last].float()
         return self.head(self.hidden(ids, keep)[rows, last]).float()
 
-    def logits_in_parts(
-        self, ids: torch.Tensor, rows: torch.Tensor, at: torch.Tensor, targets: torch.Tensor, size: int
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Float32 logits at chosen (row, position) pairs of right-padded ids (n, T), `size` pairs at a time.
+    def beginning(self, rows: Sequence[Sequence[int]], least: int, longest: int) -> Prefill | None:
+        """What all these rows begin with, read once; None where it is not worth a pass of its own.
 
-        Yields logits (part, V) with their targets (part,). The vocabulary is computed at no other position, except
-        for models whose logits are more than their output layer (a soft cap, a scale): those compute it everywhere.
+        Args:
+            rows: ids of at least one row.
+            least: tokens that must be spared over all rows.
+            longest: tokens that the beginning may have at most.
+        """
+        import torch
+
+        count = min(_common(rows), longest)
+        if not self.continues or len(rows) < 2 or count < SHARED or count * (len(rows) - 1) < least:
+            return None
+        before = Prefill()
+        self.hidden(torch.tensor([list(rows[0][:count])], device=self.device), before)
+        return before
+
+    def logits_in_parts(
+        self,
+        ids: torch.Tensor,
+        rows: torch.Tensor,
+        at: torch.Tensor,
+        targets: torch.Tensor,
+        size: int,
+        before: Prefill | None = None,
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Logits at chosen (row, position) pairs of right-padded ids (n, T), `size` pairs at a time.
+
+        With `before`, ids and positions are those behind this beginning.
+
+        Yields logits (part, V) in the model's number format, with their targets (part,). The vocabulary is computed at
+        no other position, except for models whose logits are more than their output layer (a soft cap, a scale): those
+        compute it everywhere.
         """
         if self.head is None:
-            states = self.model(input_ids=ids, past_key_values=without_cache(), use_cache=True).logits[rows, at]
+            cache = without_cache(before)
+            states = self.model(input_ids=ids, past_key_values=cache, use_cache=True).logits[rows, at]
         else:
-            states = self.hidden(ids)[rows, at]
+            states = self.hidden(ids, Nothing(before))[rows, at]
         for part, wanted in zip(states.split(size), targets.split(size), strict=True):
-            yield (part if self.head is None else self.head(part)).float(), wanted
+            yield (part if self.head is None else self.head(part)), wanted
 
     def _mask(self, slots: Slots, starts: torch.Tensor, at: int) -> Any:
         """Additive mask (n, 1, 1, W) over the columns in use; by layer kind where some layers slide."""
@@ -137,6 +168,7 @@ class Forward:
 
         size = self.model.config.get_text_config().vocab_size
         ids = (torch.arange(2 * 6, device=self.device).reshape(2, 6) * 7 + 3) % min(size, 97)
+        ids[1, :2] = ids[0, :2]
         with torch.inference_mode():
             truth = self.model(input_ids=ids).logits.float()
             scale = float(truth.abs().max()) + 1e-6
@@ -145,6 +177,7 @@ class Forward:
             if plain is None or not torch.allclose(plain, truth, atol=tolerance):
                 self.head = None
             got = self._decoded(ids)
+            self.continues = self.window is None and torch.allclose(self._continued(ids), truth[:, -1], atol=tolerance)
         if not torch.allclose(got, torch.stack([truth[0, -1], truth[1, -2]]), atol=tolerance):
             name = type(self.model).__name__
             raise UserError(
@@ -161,6 +194,22 @@ class Forward:
         slots.place_for(5)
         slots.insert(keep, [(0, 5), (1, 4)])
         return self.step(torch.stack([ids[0, 5], ids[1, 4]]), slots)
+
+    def _continued(self, ids: torch.Tensor) -> torch.Tensor:
+        """The last logits of rows whose first two tokens are those of row 0, read before."""
+        import torch
+
+        before = Prefill()
+        self.hidden(ids[:1, :2], before)
+        last = torch.full((len(ids),), ids.shape[1] - 3, device=self.device)
+        return self.prefill(ids[:, 2:], last, Prefill(before))
+
+
+def _common(rows: Sequence[Sequence[int]]) -> int:
+    """How many ids all rows begin with: as many as the first and the last of them in order do."""
+    ordered = [tuple(row) for row in rows]
+    pairs = list(zip(min(ordered), max(ordered), strict=False))
+    return next((at for at, (one, other) in enumerate(pairs) if one != other), len(pairs))
 
 
 def _check_kind(model: Any, base: Any, config: Any) -> None:

@@ -35,27 +35,48 @@ class Store(Protocol):
 
 
 class Prefill:
-    """Keeps the keys and values of whole prompts, shape (rows, heads, T, width) per layer."""
+    """Keeps the keys and values of whole prompts, shape (rows, heads, T, width) per layer.
 
-    def __init__(self) -> None:
+    With `before`, which holds one row, all rows begin with that: it was read once, and stands before what is read now.
+    """
+
+    def __init__(self, before: Prefill | None = None) -> None:
         self.layers: list[Pair] = []
+        self._before = before
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> Pair:
-        self.layers.append((keys, values))
-        return keys, values
+        self.layers.append(_behind(self._before, keys, values, layer))
+        return self.layers[-1]
+
+    @property
+    def tokens(self) -> int:
+        """Positions that are kept, with those of `before`."""
+        return int(self.layers[0][0].shape[2])
 
     def length(self) -> int:
-        return 0
+        return 0 if self._before is None else self._before.tokens
 
 
 class Nothing:
-    """Keeps nothing: for forwards that are not continued."""
+    """Keeps nothing: for forwards that are not continued. `before` as in `Prefill`."""
+
+    def __init__(self, before: Prefill | None = None) -> None:
+        self._before = before
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> Pair:
-        return keys, values
+        return _behind(self._before, keys, values, layer)
 
     def length(self) -> int:
-        return 0
+        return 0 if self._before is None else self._before.tokens
+
+
+def _behind(before: Prefill | None, keys: torch.Tensor, values: torch.Tensor, layer: int) -> Pair:
+    if before is None:
+        return keys, values
+    import torch
+
+    mine, theirs = (side.expand(len(keys), -1, -1, -1) for side in before.layers[layer])
+    return torch.cat([mine, keys], 2), torch.cat([theirs, values], 2)
 
 
 class Slots:
@@ -183,9 +204,9 @@ def as_cache(store: Store) -> Any:
     return _cache_class()(store)
 
 
-def without_cache() -> Any:
+def without_cache(before: Prefill | None = None) -> Any:
     """A `Cache` that keeps nothing. Its presence alone spares models the search for packed sequences."""
-    return _cache_class()(Nothing())
+    return _cache_class()(Nothing(before))
 
 
 _CLASSES: list[Any] = []

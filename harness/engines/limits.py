@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from harness.errors import UserError
@@ -14,6 +15,12 @@ log = logging.getLogger(__name__)
 CPU_STORE_BYTES = 512 * 2**20
 GPU_STORE_SHARE = 0.6
 """Share of the GPU memory that the weights leave over."""
+CPU_STATES = 2**19
+"""Numbers that a hidden state of a whole batch may have on a CPU: more leave its cache, and every layer waits for them.
+Measured with GPT-2's shape on one thread (`benchmarks/ifd_speed.py`); models of pocket size reach the upper bound."""
+CPU_TOKENS = (256, 2048)
+PASS_TOKENS = {"cpu": 40, "cuda": 1024}
+"""What a forward pass costs beside its tokens, in tokens. CPU: from the time of matrix products of 40 to 660 rows."""
 OPTIONS = ("batch_rows", "batch_tokens", "store_mib")
 
 
@@ -22,13 +29,15 @@ class Limits:
     """Sizes of the batches; a matter of speed and memory, never of what is computed beyond rounding.
 
     rows: rows that are decoded at once. tokens: padded tokens of one prefill or scoring batch. columns: tokens that
-    the key/value store may hold, over all rows. cells: vocabulary logits that are held at once when scoring.
+    the key/value store may hold, over all rows. cells: vocabulary logits that are held at once when scoring. padding:
+    tokens of padding that cost as much as one more forward pass, so that a batch takes no more.
     """
 
     rows: int
     tokens: int
     columns: int
     cells: int
+    padding: int = 0
 
     @classmethod
     def of(cls, model: Any, options: Mapping[str, Any]) -> Limits:
@@ -42,20 +51,60 @@ class Limits:
         store = int(options["store_mib"]) * 2**20 if "store_mib" in options else _store_bytes(model)
         return cls(
             rows=int(options.get("batch_rows", 256 if gpu else 128)),
-            tokens=int(options.get("batch_tokens", 16384 if gpu else 2048)),
+            tokens=int(options.get("batch_tokens", 16384 if gpu else _cpu_tokens(model))),
             columns=max(1, store // _bytes_per_token(model)),
-            cells=2**26 if gpu else 2**22,
+            cells=2**26 if gpu else 2**24,
+            padding=PASS_TOKENS["cuda" if gpu else "cpu"],
         )
+
+    @property
+    def spared(self) -> int:
+        """Tokens from which on it is worth a pass to read what rows begin with only once."""
+        return 2 * self.padding
 
     def rows_for(self, need: int) -> int:
         """Rows that fit when the longest needs this many tokens."""
         return max(1, min(self.rows, self.columns // max(1, need)))
+
+    def batch(self, lengths: Sequence[int]) -> int:
+        """How many of these sequences, the longest first, are read at once: at least one.
+
+        A batch ends where one more would exceed `tokens`, or where the padding would cost more than another pass.
+        """
+        longest, padding, count = lengths[0], 0, 1
+        for length in islice(lengths, 1, None):
+            padding += longest - length
+            if (count + 1) * longest > self.tokens or padding > self.padding:
+                break
+            count += 1
+        return count
 
     def halved(self) -> Limits:
         """Half of everything that is held at once, at least one."""
         return replace(
             self, rows=max(1, self.rows // 2), tokens=max(1, self.tokens // 2), columns=max(1, self.columns // 2)
         )
+
+
+@dataclass
+class Room:
+    """The limits of one open model. Memory that ran out stays so: limits that shrank do, as long as it is open."""
+
+    limits: Limits
+    notes: list[str] = field(default_factory=list)
+    """What happened that the user should know, until it is taken."""
+
+    def shrink(self, limits: Limits, what: str) -> None:
+        """Goes on with less; `what` says what ran out and what comes now."""
+        log.warning("%s", what)
+        self.limits = limits
+        self.notes.append(what)
+        release()
+
+    def take(self) -> list[str]:
+        """The notes so far; they are told once."""
+        notes, self.notes = self.notes, []
+        return notes
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -93,6 +142,11 @@ def _store_bytes(model: Any) -> int:
     total = torch.cuda.get_device_properties(model.device).total_memory
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     return max(CPU_STORE_BYTES, int((0.9 * total - weights) * GPU_STORE_SHARE))
+
+
+def _cpu_tokens(model: Any) -> int:
+    low, high = CPU_TOKENS
+    return max(low, min(high, CPU_STATES // int(model.config.get_text_config().hidden_size)))
 
 
 def _bytes_per_token(model: Any) -> int:

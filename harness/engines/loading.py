@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.engines.base import ModelSpec
 from harness.engines.families import Family
+from harness.engines.fits import Unfit, check_room, unfit, weights_bytes
 from harness.errors import UserError
 from harness.records.templates import adapter_base
 
@@ -33,11 +34,15 @@ def load_model(folder: Path, dtype: str, device: str, family: Family = "causal")
         raise UserError(f"the dtype {dtype!r} is unknown: choose one of {', '.join(DTYPES)}.")
     kind = "auto" if dtype == "auto" else getattr(torch, dtype)
     adapter = (folder / "adapter_config.json").is_file()
-    model = _pretrained(adapter_base(folder) if adapter else folder, kind, family)
+    base = adapter_base(folder) if adapter else folder
+    check_room(base, dtype, device)
+    model = _pretrained(base, kind, family)
     if adapter:
         model = _merged(model, folder)
     try:
         return model.to(where).eval().requires_grad_(False)
+    except torch.OutOfMemoryError as error:
+        raise Unfit(unfit(folder, dtype, weights_bytes(base, dtype), str(where), None)) from error
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"the model in {folder} cannot be put on the device {device!r}: {error}") from error
 

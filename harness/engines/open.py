@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
+from harness.engines.adapters import is_adapter
 from harness.engines.base import Capability, Embeds, Engine, Generates, ModelSpec, Scores
 from harness.engines.families import family_of
 from harness.errors import UserError
-from harness.records.templates import own_template
+from harness.records.templates import adapter_base, own_template
 from harness.store.home import Home
 
-BUILT_IN = ("transformers", "openai", "hashed")
+BUILT_IN = ("transformers", "vllm", "openai", "hashed")
 CAPABILITIES: dict[str, frozenset[Capability]] = {
     "transformers": frozenset({"generate", "continue", "logprobs", "embed", "weights"}),
-    "openai": frozenset({"generate"}),
+    "vllm": frozenset({"generate", "continue", "logprobs", "weights"}),
     "hashed": frozenset({"embed"}),
 }
 
@@ -22,12 +23,13 @@ class OpenEngine(Engine, Generates, Scores, Embeds, Protocol):
     """An engine that can do all that this version knows to ask."""
 
 
-def open_engine(spec: ModelSpec, *, threads: int = 1, home: Home | None = None) -> OpenEngine:
+def open_engine(spec: ModelSpec, *, threads: int = 1, home: Home | None = None, models: int = 1) -> OpenEngine:
     """Loads a model and returns its engine; `close` it when done.
 
     Args:
-        spec: what to open. A folder with a LoRA adapter is merged into its base on loading.
+        spec: what to open. A folder with a LoRA adapter is merged into its base on loading; vLLM serves it unmerged.
         threads: CPU threads of the arithmetic (PyTorch keeps this number for the whole process).
+        models: how many models share the device; vLLM takes that part of a GPU's memory.
         home: where replies of served models are kept and money is counted (by default where results are).
 
     Raises:
@@ -37,11 +39,15 @@ def open_engine(spec: ModelSpec, *, threads: int = 1, home: Home | None = None) 
     if spec.engine == "openai":
         from harness.engines.openai import OpenAIEngine
 
-        return OpenAIEngine(spec, home)
+        return cast("OpenEngine", OpenAIEngine(spec, home, threads, models))
     if spec.engine == "hashed":
         from harness.engines.hashed import HashedEngine
 
         return cast("OpenEngine", HashedEngine(spec))  # it only embeds, and a plan asks it nothing else
+    if spec.engine == "vllm":
+        from harness.engines.vllm.engine import VllmEngine
+
+        return cast("OpenEngine", VllmEngine(spec, threads, models))
     if (family := family_of(spec.path)) != "causal":
         from harness.engines.encoder import EncoderEngine, RewardEngine
 
@@ -63,9 +69,9 @@ def check(spec: ModelSpec) -> None:
             f"and can only judge. Bind it to the role of a judge, and another model to this one."
         )
     if spec.engine == "openai":
-        from harness.engines.served.settings import Served
+        from harness.engines.served.capable import check as check_served
 
-        Served.of(spec)
+        check_served(spec)
         return
     if spec.engine == "hashed":
         return
@@ -77,18 +83,46 @@ def check(spec: ModelSpec) -> None:
     from harness.engines.loading import check_folder
 
     check_folder(spec)
+    if spec.engine == "vllm":
+        from harness.engines.vllm.checks import check as check_vllm
+
+        check_vllm(spec)
 
 
 def ready(spec: ModelSpec) -> None:
-    """Refuses a served model whose key is not in the environment: better now than after hours of training.
+    """Refuses what this machine lacks for a model, better now than after hours of training.
+
+    That is memory for its weights, the key of a served model, and an installation of vLLM for its devices. A server
+    with `tokenizer:` is asked what it offers, once per home, if it answers now.
 
     Raises:
-        UserError: names the variable.
+        UserError: names the variable, says how to install, or what a server lacks.
     """
-    if spec.engine == "openai":
-        from harness.engines.served.settings import Served
+    if spec.engine == "transformers" and spec.path is not None:
+        from harness.engines.fits import check_room
 
-        Served.of(spec).key()
+        check_room(adapter_base(spec.path) if is_adapter(spec.path) else spec.path, spec.dtype, spec.device)
+    if spec.engine == "openai":
+        from harness.engines.served.capable import ready as ready_served
+
+        ready_served(spec)
+    if spec.engine == "vllm":
+        from harness.engines.vllm.checks import ready as ready_vllm
+
+        ready_vllm(spec)
+
+
+def settings(spec: ModelSpec) -> dict[str, Any]:
+    """Options that decide what a model answers, as far as they are set: part of every key that it enters."""
+    if spec.engine == "openai" and spec.holds:
+        from harness.engines.served.local import options_of
+
+        return options_of(spec).identity
+    if spec.engine != "vllm":
+        return {}
+    from harness.engines.vllm.options import VllmOptions
+
+    return VllmOptions.of(spec).identity
 
 
 def capabilities(spec: ModelSpec) -> frozenset[Capability]:
@@ -99,6 +133,10 @@ def capabilities(spec: ModelSpec) -> frozenset[Capability]:
     """
     if spec.engine == "transformers" and (family := family_of(spec.path)) != "causal":
         return frozenset({"reward"}) if family == "reward" else frozenset({"embed"})
+    if spec.engine == "openai":
+        from harness.engines.served.capable import offered as offered_served
+
+        return offered_served(spec)
     offered = CAPABILITIES.get(spec.engine, frozenset())
     if "continue" in offered and (spec.path is None or own_template(spec.path) is not None):
         return offered | {"turns"}

@@ -1,90 +1,116 @@
-"""The engine for a model behind an OpenAI-compatible server.
+"""The engine for a model behind an OpenAI-compatible server, one that was there or one that loopbench starts.
 
-It sends conversations, not ids, so the server's own chat template renders them. Replies are looked up in the home's
-cache first and kept there one by one as they arrive: whatever ends the process, no finished reply is paid for twice.
+Two ways of asking. Where only a server's URL is known it gets conversations, which its own chat template renders. Where
+the model's tokenizer is known too (`tokenizer:` beside `url:`, or a folder that loopbench serves itself) it gets token
+ids, and the model can be asked all that the transformers engine can but for embeddings. Replies are looked up in the
+home's cache first and kept there one by one as they arrive: whatever ends the process, no finished reply is paid for
+twice.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import queue
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NoReturn
 
 from harness.engines.base import Completion, Finish, GenerateRequest, LogprobRequest, Logprobs, ModelSpec, Unanswered
-from harness.engines.served.calls import Caller, Stopped
-from harness.engines.served.failures import KEPT, Again, Refused
-from harness.engines.served.replies import Replies
+from harness.engines.served.asking import Asker, Place, Work
+from harness.engines.served.calls import Caller
+from harness.engines.served.failures import Refused
+from harness.engines.served.ids import Ids, unservable
+from harness.engines.served.offer import Offer, offer_of
 from harness.engines.served.settings import Served
-from harness.engines.served.slots import Slots
-from harness.engines.served.wire import Call, Reply, call_of
-from harness.errors import StageFailed, UserError
-from harness.records.hashing import sha256
+from harness.engines.served.tokens import check_body
+from harness.engines.served.wire import Reply, call_of
+from harness.errors import UserError
 from harness.store.home import Home
 from harness.store.spent import Ledger
 
 if TYPE_CHECKING:
     import numpy as np
-    from anyio.from_thread import BlockingPortal
 
-log = logging.getLogger(__name__)
+    from harness.engines.served.local import LocalServer
+    from harness.records.chat import ChatFormat
+
 _APART = "calls"
 """The ledger of commands that belong to no experiment."""
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a reply belongs: one draw of one request."""
-
-    request: str
-    draw: int
-
-
-@dataclass
-class _Work:
-    """One call and all places that wait for its reply."""
-
-    call: Call
-    places: list[_Place]
-    fresh: bool = False
-    failed: Again | None = None
-
-
 class OpenAIEngine:
-    """One served model. It generates; it cannot score or embed ids, because it does not tell its tokenizer.
+    """One served model. Not for use from several threads."""
 
-    Not for use from several threads. A thread of its own runs the event loop, so it also works inside a notebook.
-    """
+    def __init__(self, spec: ModelSpec, home: Home | None = None, threads: int = 1, models: int = 1) -> None:
+        """Reads the settings and the key; a server of loopbench's own is started, another one is not called.
 
-    def __init__(self, spec: ModelSpec, home: Home | None = None) -> None:
-        """Reads the settings and the key; no call is made.
+        Args:
+            spec: the model; with a `path`, its tokenizer (beside `url:`) or the folder to serve.
+            home: where replies are kept and money is counted (by default where results are).
+            threads: CPU threads of a server that is started here.
+            models: how many models share the device with it.
 
         Raises:
-            UserError: settings are missing, or the key's variable is not set.
+            UserError: settings are missing, the key's variable is not set, or the server could not be started.
         """
         self.spec = spec
-        self.served = Served.of(spec)
         self._home = home or Home.find()
-        self._replies = Replies(self._home)
-        ledger = Ledger(self._home.spent_file(self.served.experiment or _APART), self.served.usd_limit)
-        self._caller = Caller(self.served, self.served.key(), ledger)
-        self._slots: Slots | None = None
-        self._portal_of: AbstractContextManager[BlockingPortal] | None = None
-        self._portal: BlockingPortal | None = None
+        self._local: LocalServer | None = None
+        self._asking: Asker | None = None
+        self._notes: list[str] = []
+        self.served = Served.of(spec)
+        self._key = self.served.key()
+        if not self.served.local:
+            return
+        from harness.engines.served.local import LocalServer, identity_of, ready
 
-    @property
-    def chat(self) -> None:
-        """None: the server renders."""
-        return
+        ready(spec)
+        self.served = replace(self.served, identity=identity_of(spec))
+        self._local = LocalServer(spec, self._home, threads, models)
+        self._local.start()
 
-    @property
+    @cached_property
+    def chat(self) -> ChatFormat | None:
+        """How conversations become ids; None where the server renders."""
+        from harness.records.chat import ChatFormat
+
+        return None if self.spec.path is None else ChatFormat.from_folder(self.spec.path)
+
+    @cached_property
     def context(self) -> int | None:
-        """Not known; a conversation that is too long comes back as `Unanswered`."""
-        return None
+        """Longest sequence in tokens, prompt and answer together.
+
+        None where the server renders: a conversation that is too long comes back as `Unanswered`.
+
+        Raises:
+            UserError: a server that takes no token ids, or another tokenizer.
+        """
+        if self.chat is None:
+            return None
+        if self.served.local:
+            from harness.engines.served.local import context_for
+
+            return context_for(self.spec)
+        # A server keeps one place for the token that it writes.
+        told = None if self.offer.context is None else self.offer.context - 1
+        return min((n for n in (told, self.chat.context) if n is not None), default=None)
+
+    @cached_property
+    def offer(self) -> Offer:
+        """What the server offers beyond conversations; it is asked once per home.
+
+        Raises:
+            UserError: it does not answer, or takes no token ids though `tokenizer:` is given.
+        """
+        if self.spec.path is None:
+            return Offer()
+        if self.served.local:
+            from harness.engines.vllm.installed import vllm_version
+
+            return Offer(ids=True, logprobs=True, context=self.context, software=f"vllm-{vllm_version()}")
+        check_body(self.served)
+        found = offer_of(self.served, self.spec.path, self._home)
+        found.require(self.served)
+        return found
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Completion | Unanswered]:
         """Yields completions as they arrive; a request that the server refuses gives one `Unanswered`.
@@ -94,63 +120,111 @@ class OpenAIEngine:
         Raises:
             UserError: the key, the model's name, the URL or a field of the request is wrong.
             LimitReached: the next call could pass `limits.usd`.
+            Transient: a server that loopbench started has ended; it is started again at the next call.
             StageFailed: the server did not answer within the deadline. All replies that it gave are kept.
         """
-        works = self._works(requests)
-        if not works:
-            return
-        arrived: queue.SimpleQueue[tuple[_Work, Reply | Refused] | None] = queue.SimpleQueue()
-        running = self._open().start_task_soon(self._all, works, arrived)
+        asked = {request.id: request for request in requests}
+        if self.chat is not None:
+            faults = self._ids.faults(requests)
+            yield from (Unanswered(request_id=name, reason=reason) for name, reason in faults.items())
+            asked = {name: request for name, request in asked.items() if name not in faults}
+            works = self._ids.works(list(asked.values()))
+        else:
+            works = _works(self.served, requests)
         refused: set[str] = set()
-        try:
-            while (item := arrived.get()) is not None:
-                work, outcome = item
-                for place in work.places:
-                    result = self._result(place, outcome)
-                    if isinstance(result, Completion) or place.request not in refused:
-                        yield result
-                    if isinstance(result, Unanswered):
-                        refused.add(place.request)
-        except BaseException:  # the reader left early or was interrupted
-            running.cancel()
-            raise
-        self._finish(running, works)
+        for work, outcome in self._answers(works):
+            for place in work.places:
+                result = self._result(asked[place.request], place, outcome)
+                if isinstance(result, Completion) or place.request not in refused:
+                    yield result
+                if isinstance(result, Unanswered):
+                    refused.add(place.request)
 
     def logprobs(self, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
-        """Always raises a UserError: chat servers give no log-probabilities of a text that they are shown."""
-        self._cannot("score given texts (log-probabilities of a prompt)")
+        """Yields one result per request, in any order.
+
+        Raises:
+            UserError: the server gives no log-probabilities of a text that it is shown.
+            Unservable: some requests are empty, too long, or scored from beyond their end.
+            Transient, StageFailed: as `generate`.
+        """
+        if self.chat is None:
+            self._cannot("score given texts (log-probabilities of a prompt)")
+        if not self.offer.logprobs:
+            raise UserError(
+                f"{self.served.where} cannot score given texts: {(self.offer.lacks or {}).get('logprobs')}. Bind a "
+                "model folder to this role, or a server that gives them, such as `vllm serve`"
+            )
+        return self._scored(self._ids.score_works(requests), requests)
+
+    def _scored(self, works: Sequence[Work], requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
+        by_id = {request.id: request for request in requests}
+        waiting = {place.request for work in works for place in work.places}
+        yield from (self._ids.scored(request, None) for request in requests if request.id not in waiting)
+        refused: dict[str, str] = {}
+        for work, outcome in self._answers(works):
+            for place in work.places:
+                if isinstance(outcome, Refused):
+                    refused[place.request] = str(outcome)
+                else:
+                    yield self._ids.scored(by_id[place.request], outcome)
+        if refused:
+            raise unservable(refused, requests)
 
     def embed(self, ids: Sequence[tuple[int, ...]]) -> np.ndarray:
         """Always raises a UserError."""
         self._cannot("embed texts")
 
+    def notes(self) -> list[str]:
+        """What happened since the last call that the user should know: a server that was started again. Told once."""
+        notes, self._notes = self._notes, []
+        return notes
+
     def close(self) -> None:
-        """Closes the connections and ends the thread."""
-        if self._portal is not None and self._portal_of is not None:
-            self._portal.call(self._caller.close)
-            self._portal_of.__exit__(None, None, None)
-        if self._slots is not None:
-            self._slots.close()
-        self._portal = self._portal_of = self._slots = None
+        """Closes the connections, ends the thread, and ends a server that loopbench started."""
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            asking.close()
+        if self._local is not None:
+            self._local.close()
 
     def _cannot(self, what: str) -> NoReturn:
         raise UserError(f"{self.served.where} is a served model and cannot {what}: bind a model folder to this role")
 
-    def _works(self, requests: Sequence[GenerateRequest]) -> list[_Work]:
-        works: dict[str, _Work] = {}
-        for request in requests:
-            for draw in range(request.sampling.n):
-                call = call_of(self.served, request, draw)
-                name = f"{call.key} {request.id} {draw}" if request.fresh else call.key
-                work = works.setdefault(name, _Work(call, [], request.fresh))
-                work.places.append(_Place(request.id, draw))
-        return list(works.values())
+    @cached_property
+    def _ids(self) -> Ids:
+        if self.chat is None or self.spec.path is None:
+            self._cannot("take token ids, because its tokenizer is not known")
+        return Ids(self.served, self.chat, self.spec.path, self.context)
 
-    def _result(self, place: _Place, outcome: Reply | Refused) -> Completion | Unanswered:
+    def _answers(self, works: Sequence[Work]) -> Iterator[tuple[Work, Reply | Refused]]:
+        if works:
+            yield from self._asker().answers(works)
+
+    def _asker(self) -> Asker:
+        """The way to the server; one of our own that has died is started anew, at another address."""
+        if self._local is not None and (self._asking is None or self._local.gone() is not None):
+            if (why := self._local.gone()) is not None:
+                self._notes.append(f"{why} Its server was started again.")
+            self._local.start()
+            if self._asking is not None:
+                self._asking.close()
+                self._asking = None
+            self.served = replace(self.served, url=self._local.url)
+        if self._asking is None:
+            ledger = Ledger(self._home.spent_file(self.served.experiment or _APART), self.served.usd_limit)
+            gone = {} if self._local is None else {"gone": self._local.gone}
+            self._asking = Asker(Caller(self.served, self._key, ledger, **gone), self._home)
+        return self._asking
+
+    def _result(self, request: GenerateRequest, place: Place, outcome: Reply | Refused) -> Completion | Unanswered:
         if isinstance(outcome, Refused):
             return Unanswered(request_id=place.request, reason=str(outcome))
         if outcome.finish == "content_filter":
             return Unanswered(request_id=place.request, reason="the server withheld the answer (content_filter)")
+        usd = self._asker().caller.price(outcome)
+        if self.chat is not None:
+            return self._ids.completion(request, place, outcome, usd)
         finish: Finish = "length" if outcome.finish == "length" else "stop"
         return Completion(
             request_id=place.request,
@@ -161,75 +235,16 @@ class OpenAIEngine:
             prompt_tokens=outcome.prompt_tokens,
             top_texts=outcome.top,
             generated_tokens=outcome.completion_tokens,
-            usd=self._caller.price(outcome),
+            usd=usd,
         )
 
-    # --- in the event loop --------------------------------------------------------------------------------------------
-    async def _all(self, works: Sequence[_Work], arrived: Any) -> None:
-        """Answers all works; puts what became of each, and None at the end."""
-        try:
-            self._caller.resume()
-            waiting = iter(works)
-            count = min(self.served.concurrency, len(works))
-            results = await asyncio.gather(
-                *(self._line(waiting, arrived) for _ in range(count)), return_exceptions=True
-            )
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
-        finally:
-            arrived.put(None)
 
-    async def _line(self, waiting: Iterator[_Work], arrived: Any) -> None:
-        """One of the lines that take works in turn; it ends when nothing is left or nothing more can be asked."""
-        for work in waiting:
-            if not work.fresh and (kept := self._replies.get(work.call.key)) is not None:
-                arrived.put((work, kept))
-                continue
-            if self._caller.reason is not None:
-                return
-            try:
-                arrived.put((work, await self._reply(work)))
-            except Again as error:
-                work.failed = error
-            except Refused as refused:
-                arrived.put((work, refused))
-            except Stopped:
-                return
-
-    async def _reply(self, work: _Work) -> Reply:
-        if self._slots is None:
-            folder = self._home.locks / f"served-{sha256(self.served.server)[:16]}"
-            self._slots = Slots(folder, self.served.concurrency)
-        async with self._slots.place():
-            reply = await self._caller.ask(work.call)
-        if not work.fresh:
-            try:
-                self._replies.put(work.call.key, reply)  # not in a thread: handing it over takes longer than writing it
-            except UserError as error:  # a full disk: what cannot be kept is not bought
-                self._caller.stop(error)
-                raise
-        return reply
-
-    # --- around the event loop ----------------------------------------------------------------------------------------
-    def _open(self) -> BlockingPortal:
-        if self._portal is None:
-            import openai  # noqa: F401  the slow part of a first call, here and not within its deadline
-            import tenacity  # noqa: F401
-            from anyio.from_thread import start_blocking_portal
-
-            self._portal_of = start_blocking_portal()
-            self._portal = self._portal_of.__enter__()
-        return self._portal
-
-    def _finish(self, running: Future[None], works: Sequence[_Work]) -> None:
-        """Says what failed, once all that was under way has ended."""
-        running.result()
-        if self._caller.reason is not None:
-            raise self._caller.reason
-        failed = [work for work in works if work.failed is not None]
-        if failed:
-            raise StageFailed(
-                f"{len(failed):,} of {len(works):,} calls to {self.served.where} had no answer within "
-                f"{self.served.deadline:g} s, though others had; the first: {failed[0].failed}. {KEPT}"
-            )
+def _works(served: Served, requests: Sequence[GenerateRequest]) -> list[Work]:
+    """Conversations: one work per distinct call."""
+    works: dict[str, Work] = {}
+    for request in requests:
+        for draw in range(request.sampling.n):
+            call = call_of(served, request, draw)
+            name = f"{call.key} {request.id} {draw}" if request.fresh else call.key
+            works.setdefault(name, Work(call, [], request.fresh)).places.append(Place(request.id, draw))
+    return list(works.values())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -13,17 +11,16 @@ import numpy as np
 from harness.engines.base import LogprobRequest, Logprobs
 from harness.engines.batch import padded
 from harness.engines.lengths import check_scored
-from harness.engines.limits import Limits, out_of_memory, release
+from harness.engines.limits import Limits, Room, out_of_memory
 from harness.errors import Transient
 
 if TYPE_CHECKING:
     from harness.engines.forward import Forward
 
-log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-def logprobs(forward: Forward, limits: Limits, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
+def logprobs(forward: Forward, room: Room, requests: Sequence[LogprobRequest]) -> Iterator[Logprobs]:
     """One result per request, longest first. Right padding needs no mask: no real token sees what stands behind it.
 
     The last id of a request is scored but not read, so it may stand one place beyond the context; and requests that
@@ -42,13 +39,13 @@ def logprobs(forward: Forward, limits: Limits, requests: Sequence[LogprobRequest
 
     def score(rows: Sequence[int], limits: Limits) -> list[Logprobs]:
         read = [inputs[row] for row in rows]
-        return _scored(forward, read, [alike[ids] for ids in read], limits.cells)
+        return _scored(forward, read, [alike[ids] for ids in read], limits)
 
-    for results in batched([len(ids) for ids in inputs], limits, forward.device, score):
+    for results in batched([len(ids) for ids in inputs], room, forward.device, score):
         yield from results
 
 
-def embed(forward: Forward, limits: Limits, ids: Sequence[tuple[int, ...]]) -> np.ndarray:
+def embed(forward: Forward, room: Room, ids: Sequence[tuple[int, ...]]) -> np.ndarray:
     """Mean of the last hidden states over all tokens of each sequence: float32, shape (len(ids), hidden).
 
     Raises:
@@ -63,42 +60,53 @@ def embed(forward: Forward, limits: Limits, ids: Sequence[tuple[int, ...]]) -> n
     def mean(rows: Sequence[int], limits: Limits) -> list[tuple[int, np.ndarray]]:
         return list(zip(rows, _means(forward, [ids[row] for row in rows]), strict=True))
 
-    for results in batched([len(sequence) for sequence in ids], limits, forward.device, mean):
+    for results in batched([len(sequence) for sequence in ids], room, forward.device, mean):
         for row, vector in results:
             found[row] = vector
     return found
 
 
 def batched(
-    lengths: Sequence[int], limits: Limits, device: object, work: Callable[[Sequence[int], Limits], list[Result]]
+    lengths: Sequence[int], room: Room, device: object, work: Callable[[Sequence[int], Limits], list[Result]]
 ) -> Iterator[list[Result]]:
-    """Runs `work` on row numbers, longest first, with as many at once as the token budget takes."""
-    waiting = deque(sorted(range(len(lengths)), key=lambda row: -lengths[row]))
-    while waiting:
-        count = max(1, min(len(waiting), limits.tokens // lengths[waiting[0]]))
-        rows = [waiting[at] for at in range(count)]
+    """Runs `work` on row numbers, longest first, with as many at once as the token budget takes (`Limits.batch`).
+
+    Raises:
+        Transient: one row alone does not fit into memory.
+    """
+    waiting = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    ordered = [lengths[row] for row in waiting]
+    done = 0
+    while done < len(waiting):
+        limits = room.limits
+        count = limits.batch(ordered[done : done + limits.tokens])
+        rows = waiting[done : done + count]
         try:
             results = work(rows, limits)
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            if count == 1:
-                raise Transient(
-                    f"{lengths[rows[0]]} tokens alone do not fit into the memory of {device}: {error}"
-                ) from error
-            log.warning("out of memory on %s scoring %d rows at once; going on with fewer", device, count)
-            limits = replace(limits.halved(), tokens=max(1, count // 2) * lengths[rows[0]])
-            release()
+            less = _less(error, count, ordered[done], limits, device)
+        else:
+            yield results
+            done += count
             continue
-        for _ in rows:
-            waiting.popleft()
-        yield results
+        room.shrink(*less)  # out of `except`, whose traceback holds tensors too
+
+
+def _less(error: Exception, count: int, longest: int, limits: Limits, device: object) -> tuple[Limits, str]:
+    """Smaller limits after memory ran out with `count` rows of up to `longest` tokens, and what to say."""
+    if not out_of_memory(error):
+        raise error
+    if count == 1:
+        raise Transient(f"{longest} tokens alone do not fit into the memory of {device}: {error}") from error
+    less = replace(limits, tokens=count // 2 * longest)
+    what = f"out of memory on {device} reading {count} rows of up to {longest} tokens at once"
+    return less, f"{what}; going on with {count // 2}"
 
 
 def _scored(
-    forward: Forward, read: Sequence[tuple[int, ...]], alike: Sequence[Sequence[LogprobRequest]], cells: int
+    forward: Forward, read: Sequence[tuple[int, ...]], alike: Sequence[Sequence[LogprobRequest]], limits: Limits
 ) -> list[Logprobs]:
-    """Vocabulary logits exist only at scored positions, and only for `cells` of them at a time.
+    """Vocabulary logits exist only at scored positions, and only for `limits.cells` of them at a time.
 
     `alike` are, per row of ids that is read, the requests that it serves.
     """
@@ -114,7 +122,7 @@ def _scored(
         empty = np.zeros(0, dtype=np.float32)
         return [Logprobs(request_id=r.id, values=empty, greedy=empty.astype(bool)) for r in requests]
     with torch.inference_mode():
-        values, greedy = _gathered(forward, read, rows, at, targets, cells)
+        values, greedy = _gathered(forward, read, rows, at, targets, limits)
     ends = np.cumsum([len(span) for span in spans])[:-1]
     parts = zip(requests, np.split(values, ends), np.split(greedy, ends), strict=True)
     return [Logprobs(request_id=r.id, values=v, greedy=g) for r, v, g in parts]
@@ -125,17 +133,25 @@ def _ids(request: LogprobRequest, span: range) -> np.ndarray:
 
 
 def _gathered(
-    forward: Forward, ids: Sequence[Sequence[int]], rows: np.ndarray, at: np.ndarray, targets: np.ndarray, cells: int
+    forward: Forward,
+    ids: Sequence[Sequence[int]],
+    rows: np.ndarray,
+    at: np.ndarray,
+    targets: np.ndarray,
+    limits: Limits,
 ) -> tuple[np.ndarray, np.ndarray]:
     import torch
 
-    batch, _ = padded(ids, forward.device)
-    where, position, target = (torch.from_numpy(x).to(forward.device) for x in (rows, at, targets))
+    before = forward.beginning(ids, limits.spared, min(int(at.min()), min(map(len, ids)) - 1))
+    begun = 0 if before is None else before.tokens
+    batch, _ = padded([row[begun:] for row in ids], forward.device)
+    where, position, target = (torch.from_numpy(x).to(forward.device) for x in (rows, at - begun, targets))
+    size = max(1, limits.cells // forward.size)
     values, greedy = [], []
-    for logits, chosen in forward.logits_in_parts(batch, where, position, target, max(1, cells // forward.size)):
-        picked = logits.gather(1, chosen[:, None]).squeeze(1)
-        values.append(picked - logits.logsumexp(-1))
+    for logits, chosen in forward.logits_in_parts(batch, where, position, target, size, before):
         greedy.append(logits.argmax(-1) == chosen)
+        # One pass that reads the model's own format and adds up in float32.
+        values.append(logits.log_softmax(-1, dtype=torch.float32).gather(1, chosen[:, None]).squeeze(1))
     return torch.cat(values).cpu().numpy(), torch.cat(greedy).cpu().numpy()
 
 

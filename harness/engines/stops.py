@@ -27,7 +27,9 @@ class StopTexts:
         if stops not in self._tables:
             last = {stop[-1] for stop in stops if stop}
             blank = any(char.isspace() for char in last)
-            table = [bool(last & set(p)) or "\ufffd" in p or (blank and not p.strip()) for p in self._texts()]
+            # Some decoders write a space with the word that follows it, which alone shows none: any token may do it.
+            spaced = " " in last
+            table = [spaced or bool(last & set(p)) or "\ufffd" in p or (blank and not p.strip()) for p in self._texts()]
             self._tables[stops] = np.asarray(table, dtype=bool)
         return self._tables[stops]
 

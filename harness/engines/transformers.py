@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from harness.engines.decode import Decoder
     from harness.engines.forward import Forward
-    from harness.engines.limits import Limits
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class TransformersEngine:
         import torch
 
         from harness.engines.forward import Forward
-        from harness.engines.limits import Limits
+        from harness.engines.limits import Limits, Room
 
         folder = check_folder(spec)
         torch.set_num_threads(threads)
@@ -49,7 +48,7 @@ class TransformersEngine:
         self._chat = ChatFormat.from_folder(folder)
         model = load_model(folder, spec.dtype, spec.device)
         self._forward: Forward | None = Forward.of(model)
-        self._limits: Limits = Limits.of(model, spec.options)
+        self._room = Room(Limits.of(model, spec.options))
 
     @property
     def chat(self) -> ChatFormat:
@@ -81,7 +80,7 @@ class TransformersEngine:
         """
         from harness.engines.scoring import logprobs
 
-        return logprobs(self._open, self._limits, requests)
+        return logprobs(self._open, self._room, requests)
 
     def embed(self, ids: Sequence[tuple[int, ...]]) -> np.ndarray:
         """Mean of the last hidden states over all tokens: float32, shape (len(ids), hidden).
@@ -91,7 +90,11 @@ class TransformersEngine:
         """
         from harness.engines.scoring import embed
 
-        return embed(self._open, self._limits, ids)
+        return embed(self._open, self._room, ids)
+
+    def notes(self) -> list[str]:
+        """What happened since the last call that the user should know: memory that ran out. Told once."""
+        return self._room.take()
 
     def close(self) -> None:
         """Gives the model's memory back; the engine cannot be used afterwards."""
@@ -105,7 +108,7 @@ class TransformersEngine:
     def _decoder(self) -> Decoder:
         from harness.engines.decode import Decoder
 
-        return Decoder(self._open, self._chat, self._limits)
+        return Decoder(self._open, self._chat, self._room)
 
     @property
     def _open(self) -> Forward:

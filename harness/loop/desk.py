@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.engines.base import Engine, ModelSpec
 from harness.errors import UserError
+from harness.loop.devices import visible_devices
 from harness.loop.stage import Binding, Stage
 from harness.store.artifacts import Store
 from harness.store.home import Home
@@ -31,7 +32,8 @@ class Engines:
     """Open engines, the most recently used last; only `keep` stay open, because each holds a model's memory.
 
     Served models and the hashed embedder hold none: they stay open beside those. `need` is how many models the stage
-    at work asks in turn: so many stay open while it runs, or each of its shards would load them anew.
+    at work asks in turn: so many stay open while it runs, or each of its shards would load them anew. vLLM, and a
+    server of our own, take nearly a whole GPU: there they are open alone, but for others that the stage asks too.
     """
 
     def __init__(self, store: Store, threads: int, keep: int = 2, home: Home | None = None) -> None:
@@ -44,29 +46,69 @@ class Engines:
         self._chats: dict[str, Any] = {}
         self.opened = 0
         """Models loaded so far; a served one costs nothing to open."""
+        self._notes: list[str] = []
 
     def get(self, binding: Binding, timer: Timer) -> Engine:
         """The open engine of a model, opened now where it is not."""
         spec = located(self._store, binding)
         # Two roles may ask one served model with other limits or prices: then they are two engines.
-        settings = str(sorted(spec.options.items(), key=str)) if spec.engine == "openai" else ""
+        settings = str(sorted(spec.options.items(), key=str)) if spec.engine in ("openai", "vllm") else ""
+        if spec.engine == "vllm" and visible_devices():
+            settings += f" shared by {max(1, self.need)}"  # it was opened with its part of the device
         name = f"{spec.engine}:{spec.revision}:{spec.dtype}:{spec.path}:{settings}"
-        if spec.engine in ("openai", "hashed"):
+        if not spec.holds:
             return self._without_memory(name, spec, timer)
         if name in self._open:
             self._open.move_to_end(name)
             return self._open[name]
-        while len(self._open) >= max(self._keep, self.need):
-            self._open.popitem(last=False)[1].close()
         with timer("import"):
-            from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401 - the slow part of opening
+            if spec.engine == "transformers":
+                from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401 - the slow part of opening
 
             from harness.engines import open_engine
 
         with timer("open"):
-            self._open[name] = open_engine(spec, threads=self._threads)
+            engine = self._beside(spec)
+            if engine is None:
+                self._make_room(spec)
+                engine = open_engine(spec, threads=self._threads, home=self._home, models=max(1, self.need))
+            self._open[name] = engine
         self.opened += 1
-        return self._open[name]
+        return engine
+
+    def _beside(self, spec: ModelSpec) -> Engine | None:
+        """An engine for an adapter whose base is open with vLLM for another adapter; None where there is none."""
+        for engine in self._open.values() if spec.engine == "vllm" else ():
+            beside = getattr(engine, "beside", None)
+            found: Engine | None = beside(spec, self._threads) if beside is not None else None
+            if found is not None:
+                return found
+        return None
+
+    def _make_room(self, spec: ModelSpec) -> None:
+        """Closes the least recently used engines: what is more than may be kept, and what needs the device alone."""
+        keep = max(self._keep, self.need)
+        if visible_devices() and any(_takes_all(one) for one in (spec, *(e.spec for e in self._open.values()))):
+            keep = max(1, self.need)
+        while len(self._open) >= keep:
+            self._end(next(iter(self._open)))
+
+    def notes(self) -> list[str]:
+        """What happened in the engines since the last call that the user should know, such as memory that ran out."""
+        found = self._notes + [f"{e.spec.name}: {note}" for e in self._open.values() for note in _told(e)]
+        self._notes = []
+        return found
+
+    def _end(self, name: str) -> None:
+        engine = self._open.pop(name)
+        self._notes += [f"{engine.spec.name}: {note}" for note in _told(engine)]
+        engine.close()
+
+    def free(self, everything: bool = False) -> None:
+        """Ends engines of other processes, so that a training has what they held; `everything`: all local ones."""
+        for name, engine in list(self._open.items()):
+            if everything or _takes_all(engine.spec):
+                self._end(name)
 
     def _without_memory(self, name: str, spec: ModelSpec, timer: Timer) -> Engine:
         if name not in self._light:
@@ -98,6 +140,15 @@ class Engines:
             self._open.popitem()[1].close()
         while self._light:
             self._light.popitem()[1].close()
+
+
+def _takes_all(spec: ModelSpec) -> bool:
+    return spec.holds and spec.engine != "transformers"
+
+
+def _told(engine: Engine) -> list[str]:
+    notes: Callable[[], list[str]] | None = getattr(engine, "notes", None)
+    return [] if notes is None else notes()
 
 
 class Chats(Mapping[str, Any]):

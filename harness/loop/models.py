@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.config.model import Experiment, Model
+from harness.engines.auto import choose
 from harness.engines.base import EngineName, ModelSpec
 from harness.engines.open import check as check_engine
+from harness.engines.served.offer import tokenizer_identity
 from harness.errors import UserError
 from harness.loop.stage import Binding, Input, Stage
 from harness.records.hashing import sha256
@@ -19,6 +21,8 @@ from harness.store.home import Home
 
 SERVED = ("url", "model", "api_key_env", "prices", "concurrency", "deadline", "timeout", "length_field", "body")
 """Settings of a served model that its engine needs."""
+SERVED_HERE = ("concurrency", "deadline", "timeout")
+"""Those of one that loopbench serves itself."""
 BUILDER = 1
 """Raised when the same scratch options would build another model."""
 
@@ -45,7 +49,8 @@ class Roles:
 
     def trained(self, stage: Stage, start: Binding, recipe: str) -> Binding:
         """The model that a finetune stage gives; it runs as the model it started from does."""
-        spec = replace(start.spec, name=f"{recipe}:{stage.label}", path=None, revision=stage.key, engine="transformers")
+        engine = start.spec.engine if start.spec.holds else "transformers"
+        spec = replace(start.spec, name=f"{recipe}:{stage.label}", path=None, revision=stage.key, engine=engine)
         return Binding(spec=spec, stage=stage.key)
 
     def _bind(self, role: str, model: Model) -> Binding:
@@ -68,7 +73,7 @@ class Roles:
 
 def _counted(binding: Binding, experiment: Experiment) -> Binding:
     """The binding with what a served model must know of its experiment: whose money it spends, and up to where."""
-    if binding.spec.engine != "openai":
+    if not binding.spec.remote:
         return binding
     usd = experiment.limits.usd if experiment.limits is not None else None
     options = dict(binding.spec.options) | {"experiment": experiment.name, "usd_limit": usd}
@@ -84,24 +89,37 @@ def binding_of(model: Model) -> Binding:
 
 
 def _spec(model: Model, revision: str) -> ModelSpec:
-    engine: EngineName = "transformers" if model.engine == "auto" else model.engine
-    served = {name: value for name, value in model.model_dump(include=set(SERVED)).items() if value is not None}
+    folder, why = model.path or model.tokenizer, ""
+    path = Path(folder) if folder else None
+    engine: EngineName
+    options = dict(model.options)
+    if model.engine == "auto":
+        choice = choose(path, model.device)
+        engine, why, options = choice.engine, choice.why, choice.options(options)
+    else:
+        engine = model.engine
+    ours = set(SERVED if model.url else SERVED_HERE) if engine == "openai" else set()
+    served = {name: value for name, value in model.model_dump(include=ours).items() if value is not None}
     return ModelSpec(
         name=model.written or model.name,
         engine=engine,
-        path=Path(model.path) if model.path else None,
+        path=path,
         revision=revision,
         dtype=model.dtype,
         device=model.device,
         prompt_pack=model.prompts,
-        options=dict(model.options) | (served if model.url else {}),
+        options=options | served,
+        why=why,
     )
 
 
 def _revision(model: Model) -> str:
     if model.url is not None:
         where = model.revision or model.url.rstrip("/")
-        return sha256({"served": where, "model": model.model, "body": model.body, "length": model.length_field})
+        parts = {"served": where, "model": model.model, "body": model.body, "length": model.length_field}
+        if model.tokenizer is not None:  # then conversations are rendered and tokenised here
+            parts["tokenizer"] = tokenizer_identity(Path(model.tokenizer))
+        return sha256(parts)
     if model.engine == "hashed":
         from harness.engines.hashed import REVISION
 

@@ -121,6 +121,26 @@ def test_the_record_is_a_configuration_again(project: Project) -> None:
     assert [recipe.steps[0].blocks for recipe in again.recipes] == [recipe.steps[0].blocks for recipe in first.recipes]
 
 
+def test_a_server_with_a_tokenizer_and_a_folder_that_is_served_here(project: Project) -> None:
+    text = """\
+        student: {path: model, engine: openai, concurrency: 8, options: {max_model_len: 256}}
+        judge: {url: "http://localhost:1/v1", model: m}
+        teacher: {url: "http://localhost:1/v1", model: m, tokenizer: pocket/chat}
+        """
+    models = "".join(f"  {line.strip()}\n" for line in text.splitlines())
+    project.replace(
+        "experiments/trial.yaml", "models: {student: model, teacher: model, judge: pocket/oracle}", f"models:\n{models}"
+    )
+    trial = project.load()
+    student, judge, teacher = (trial.models[role] for role in ("student", "judge", "teacher"))
+    assert (student.engine, student.url, student.concurrency) == ("openai", None, 8)
+    assert (judge.tokenizer, teacher.engine) == (None, "openai")
+    assert (Path(teacher.tokenizer or "") / "tokenizer.json").is_file()
+    record = trial.resolved["models"]
+    assert record["teacher"]["tokenizer"] == "pocket/chat", "no folder of this machine"
+    assert record["student"]["engine"] == "openai"
+
+
 def test_models_of_every_sort(project: Project) -> None:
     text = """\
         student: {scratch: {hidden: 64, vocab: 500}}

@@ -26,7 +26,7 @@ def real(monkeypatch: pytest.MonkeyPatch) -> Path:
     return REAL
 
 
-@pytest.mark.parametrize("name", ["quickstart", "smoke", "claims", "papers"])
+@pytest.mark.parametrize("name", ["quickstart", "smoke", "claims", "papers", "engines"])
 def test_experiments_of_the_pocket_world(name: str) -> None:
     experiment = config.load(name, registry)
     assert experiment.resolved["experiment"] == name
@@ -69,6 +69,17 @@ def test_the_smoke_experiment_has_every_kind_of_step() -> None:
     smoke = config.load("smoke", registry)
     verbs = {step.verb for recipe in smoke.recipes for step in recipe.steps}
     assert verbs == {"synthesize", "score", "select", "pair", "finetune"}
+
+
+def test_the_engines_preset_is_one_recipe_by_three_engines() -> None:
+    engines = config.load("engines", registry)
+    arms = {recipe.name: [step.verb for step in recipe.steps] for recipe in engines.recipes}
+    assert list(arms) == ["by-transformers", "by-vllm", "by-server"]
+    for arm, engine in zip(arms, ("transformers", "vllm", "openai"), strict=True):
+        assert arms[arm] == ["synthesize", "score", "select", "finetune"]
+        roles = {role for step in engines.recipe(arm).steps for role in step.block(1).roles().values()} - {"current"}
+        assert {engines.models[role].engine for role in roles} == {engine}, arm
+    assert len(engines.seeds) >= 3
 
 
 ROLES = dict.fromkeys(

@@ -144,6 +144,9 @@ def test_an_encoder_gives_the_mean_over_a_texts_own_tokens(encoder: Path) -> Non
             {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True},
             "mean_tokens, cls",
         ),
+        ("1_Pooling/config.json", {"pooling_mode": "max"}, "max"),
+        ("1_Pooling/config.json", {"pooling_mode": ["cls", "mean"]}, "cls, mean"),
+        ("config_sentence_transformers.json", {"default_prompt_name": "query"}, "a prompt before each text"),
         ("modules.json", [{"type": "sentence_transformers.models.Dense"}], "Dense"),
     ],
 )
@@ -179,3 +182,18 @@ def test_an_encoder_pools_as_its_folder_says_and_cuts_long_texts(encoder: Path, 
     found = np.stack(drive({"row": ask()}, Desk(lambda role: engine, Context()))["row"])
     assert np.linalg.norm(found, axis=1) == pytest.approx([1.0] * 3)
     np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["mean", "cls"])
+@pytest.mark.parametrize("unit", [False, True])
+def test_vectors_are_those_of_sentence_transformers(encoder: Path, tmp_path: Path, mode: str, unit: bool) -> None:
+    reason = "sentence-transformers is not installed: it is only compared with"
+    library = pytest.importorskip("sentence_transformers", reason=reason)
+    modules = pytest.importorskip("sentence_transformers.models", reason=reason)
+    reader = modules.Transformer(str(encoder), max_seq_length=10)
+    parts = [reader, modules.Pooling(32, pooling_mode=mode)]
+    theirs = library.SentenceTransformer(modules=[*parts, modules.Normalize()] if unit else parts, device="cpu")
+    theirs.save(str(tmp_path / "saved"))
+    texts = [*SAID, "a red dog " * 20, "two"]
+    engine: Any = open_engine(spec(tmp_path / "saved"))
+    np.testing.assert_allclose(engine.embed_texts(texts), theirs.encode(texts), atol=1e-5)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
+from engines.conftest import Opener, Requests, first_gap
 
+from harness.engines.base import LogprobRequest
+from harness.engines.forward import Forward
 from harness.engines.kv import SPARE, Prefill, Slots, as_cache
 
 HEADS, WIDTH = 2, 3
@@ -99,3 +105,48 @@ def test_low_follows_the_longest_row_that_stays(rows: list[int]) -> None:
     assert slots.low == 0
     slots.keep(rows)
     assert slots.low == (3 if rows else 4)
+
+
+def test_what_prompts_begin_with_is_read_once(
+    opener: Opener, requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = opener()
+    assert engine._forward is not None
+    assert engine._forward.continues
+    head = tuple(range(30, 80))
+    asked = [replace(r, prompt=head + r.prompt[:20]) for r in requests(12, max_tokens=12)]
+    scored = [LogprobRequest(id=r.id, ids=r.prompt + r.prompt[:5], start=len(head) + 1) for r in asked]
+    monkeypatch.setattr(engine._forward, "continues", False)
+    apart = {c.request_id: c.token_ids for c in engine.generate(asked)}
+    values = {r.request_id: r for r in engine.logprobs(scored)}
+    monkeypatch.setattr(engine._forward, "continues", True)
+    read, hidden = [], Forward.hidden
+
+    def counting(self: Forward, ids: Any, keep: Any = None) -> Any:
+        read.append(tuple(ids.shape))
+        return hidden(self, ids, keep)
+
+    monkeypatch.setattr(Forward, "hidden", counting)
+    for completion in engine.generate(asked):
+        request = next(r for r in asked if r.id == completion.request_id)
+        gap = first_gap(engine._forward.model, request, 0, completion.token_ids)
+        assert gap is None or gap < 1e-3
+        assert completion.token_ids == apart[completion.request_id] or gap is not None
+    assert read[0] == (1, len(head))
+    assert all(shape[1] <= 20 for shape in read[1:])
+    read.clear()
+    for result in engine.logprobs(scored):
+        np.testing.assert_allclose(result.values, values[result.request_id].values, atol=1e-4)
+        np.testing.assert_array_equal(result.greedy, values[result.request_id].greedy)
+    assert sum(rows * columns for rows, columns in read) < 12 * 40 + 2 * len(head)
+
+
+def test_a_beginning_is_read_apart_only_where_that_spares_something(opener: Opener) -> None:
+    forward = opener()._forward
+    assert forward is not None
+    rows = [(*range(30, 60), last) for last in range(60, 70)]
+    assert forward.beginning(rows, 100, 30) is not None
+    assert forward.beginning(rows[:1], 0, 30) is None
+    assert forward.beginning(rows, 1000, 30) is None
+    assert forward.beginning(rows, 0, 15) is None
+    assert forward.beginning([(1, *row) for row in rows[:1]] + rows[1:], 0, 30) is None

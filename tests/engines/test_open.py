@@ -37,15 +37,16 @@ def test_an_open_engine_offers_what_was_promised(engine: TransformersEngine, tin
     assert isinstance(engine, Embeds)
     assert capabilities(spec(tiny)) == {"generate", "continue", "turns", "logprobs", "embed", "weights"}
     assert capabilities(spec(None, engine="oracle")) == frozenset()
-    assert capabilities(spec(tiny, engine="vllm")) == frozenset()
+    assert capabilities(spec(tiny, engine="vllm")) == {"generate", "continue", "turns", "logprobs", "weights"}
+    assert capabilities(spec(tiny, engine="openai")) == {"generate", "continue", "turns", "logprobs", "weights"}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"engine": "oracle"}, "student is the oracle, which is no language model"),
-        ({"engine": "vllm"}, "'vllm', which is not built into this version; built in: transformers, openai"),
-        ({"engine": "openai"}, "the served model student needs `url:`, the server's URL"),
+        ({"engine": "mlx"}, "'mlx', which is not built into this version; built in: transformers, vllm, openai"),
+        ({"engine": "openai", "path": None}, "the served model student needs `url:`, the server's URL"),
         ({"path": None}, "student names no folder"),
         ({"path": Path("nowhere")}, "should be in nowhere, but there is no config.json"),
         ({"device": "quantum"}, "device 'quantum' is unknown"),

@@ -170,3 +170,43 @@ def test_when_memory_runs_out_batches_shrink(opener: Opener, monkeypatch: pytest
     monkeypatch.setattr(Forward, "hidden", lambda *_: scarce(engine._forward, torch.zeros(400)))  # type: ignore[arg-type]
     with pytest.raises(Transient, match="tokens alone do not fit"):
         list(engine.logprobs(requests))
+
+
+def test_nothing_of_a_batch_outlives_it(opener: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gc
+    import weakref
+
+    engine, hidden, kept = opener(batch_tokens=400), Forward.hidden, []
+
+    def watched(self: Forward, ids: Any, keep: Any = None) -> Any:
+        out = hidden(self, ids, keep)
+        kept.append(weakref.ref(out))
+        return out
+
+    monkeypatch.setattr(Forward, "hidden", watched)
+    results = []
+    for result in engine.logprobs(asked(60)):
+        results.append(result)
+        assert sum(ref() is not None for ref in kept) <= 1
+    gc.collect()
+    assert len(kept) > 5
+    assert not any(ref() is not None for ref in kept), "hidden states are held by the results"
+    assert all(result.values.base is None or result.values.base.nbytes < 10_000 for result in results)
+
+
+def test_memory_does_not_grow_with_the_number_of_rows(opener: Opener) -> None:
+    import psutil
+
+    engine, process = opener(), psutil.Process()
+
+    def score(first: int, last: int) -> int:
+        rows = [
+            LogprobRequest(id=str(at), ids=tuple(10 + (at * 31 + place * 7) % 300 for place in range(120)), start=1)
+            for at in range(first, last)
+        ]
+        return sum(len(result.values) for result in engine.logprobs(rows))
+
+    score(0, 200)
+    before = process.memory_info().rss
+    assert score(200, 1200) == 1000 * 119
+    assert process.memory_info().rss - before < 24 * 2**20

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 from harness.engines.served.failures import KEPT, Again, hidden, meaning
 from harness.engines.served.settings import MILLION, Served
-from harness.engines.served.wire import Call, Malformed, Reply, parse
-from harness.errors import LimitReached, LoopbenchError, StageFailed, UserError
+from harness.engines.served.tokens import PATH as TOKENS
+from harness.engines.served.tokens import read
+from harness.engines.served.wire import Call, Lacking, Malformed, Reply, parse
+from harness.errors import LimitReached, LoopbenchError, StageFailed, Transient, UserError
 from harness.store.spent import Bill, Ledger
 
 MALFORMED_TRIES = 4
@@ -38,8 +40,15 @@ class Stopped(LoopbenchError):
 class Caller:
     """Makes calls to one server. For one event loop."""
 
-    def __init__(self, served: Served, key: str | None, ledger: Ledger) -> None:
-        self.served, self._key, self._ledger = served, key, ledger
+    def __init__(
+        self,
+        served: Served,
+        key: str | None,
+        ledger: Ledger,
+        gone: Callable[[], LoopbenchError | None] = lambda: None,
+    ) -> None:
+        """`gone` tells why no further try can help, of a server whose end can be seen from here."""
+        self.served, self._key, self._ledger, self._gone = served, key, ledger, gone
         self._client: Any = None
         self.reason: LoopbenchError | None = None
         """Why nothing more is asked."""
@@ -89,7 +98,7 @@ class Caller:
             if self._last_answer < begin:
                 self.stop(self._silent(error))
             raise
-        except (UserError, LimitReached) as error:
+        except (UserError, LimitReached, Transient) as error:
             self.stop(error)
             raise Stopped(str(error)) from None
         return reply
@@ -117,8 +126,9 @@ class Caller:
             raise
         else:
             self._last_answer = time.monotonic()
-            usd = self.price(reply)
-            bill.settle(usd, prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens)
+            if not self.served.local:  # nobody is paid for one that loopbench serves itself
+                usd = self.price(reply)
+                bill.settle(usd, prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens)
         finally:
             self._ledger.close(bill)
         return reply
@@ -132,18 +142,20 @@ class Caller:
             raise Again(f"no answer within {seconds:.2g} s", unsure=True) from None
         except Exception as error:  # noqa: BLE001  the border to the client library: sorted, and its chain of causes cut
             found = meaning(error, self.served, self._key)
+        if isinstance(found, Again) and (gone := self._gone()) is not None:
+            found = gone
         if isinstance(found, UserError) and "status 404" in str(found):
-            found = await self._which_models()
+            found = await self._which_models(call.path)
         raise found from None
 
     def _post(self, call: Call) -> Awaitable[str]:
         """The document as it came: building the library's typed reply takes longer than all that is done here."""
         if self._client is None:
             self._client = client_of(self.served, self._key)
-        sent: Awaitable[str] = self._client.post("/chat/completions", body=dict(call.body), cast_to=str)
+        sent: Awaitable[str] = self._client.post(call.path, body=dict(call.body), cast_to=str)
         return sent
 
-    async def _which_models(self) -> UserError:
+    async def _which_models(self, path: str) -> UserError:
         """A wrong name and a wrong URL both give 404: the list of models tells them apart."""
         import openai
 
@@ -154,8 +166,8 @@ class Caller:
             names = [str(entry["id"]) for entry in listed.http_response.json()["data"]]
         except (openai.OpenAIError, TimeoutError, ValueError, KeyError, TypeError):  # no answer, or one in another form
             return UserError(
-                f"there is no chat server at {served.url} (status 404 for /chat/completions and for /models): the URL "
-                f"usually ends in /v1. {KEPT}"
+                f"there is no chat server at {served.url} (status 404 for {path} and for /models): the URL usually "
+                f"ends in /v1. {KEPT}"
             )
         shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         return UserError(
@@ -175,8 +187,10 @@ class Caller:
         prices = self.served.prices
         if prices is None:
             return 0.0
-        around = _PER_MESSAGE * (1 + len(call.body.get("messages", ())))
-        return ((call.prompt_bytes + around) * prices.prompt + call.max_tokens * prices.completion) / MILLION
+        prompt = call.prompt_tokens
+        if prompt is None:
+            prompt = call.prompt_bytes + _PER_MESSAGE * (1 + len(call.body.get("messages", ())))
+        return (prompt * prices.prompt + call.max_tokens * prices.completion) / MILLION
 
     async def _bill(self, call: Call, until: float) -> Bill:
         while (bill := self._ledger.open(self._at_most(call), self.served.model)) is None:
@@ -201,10 +215,12 @@ class Caller:
 
     def _read(self, text: str, call: Call) -> Reply:
         try:
-            reply = parse(text, call.prompt_bytes)
+            reply = _parsed(text, call)
         except Malformed:
-            parse(hidden(text, self._key), call.prompt_bytes)  # it quotes a cut text: no part of a key may stay in it
+            _parsed(hidden(text, self._key), call)  # it quotes a cut text: no part of a key may stay in it
             raise
+        except Lacking as error:
+            raise UserError(f"{self.served.where} takes no token ids as vLLM's servers do: {error}. {KEPT}") from None
         shown = hidden(reply.text, self._key)
         return reply if shown == reply.text else replace(reply, text=shown)
 
@@ -219,6 +235,10 @@ class Caller:
             f"{served.where} answered nothing for {served.deadline:g} s; the last failure: {error}. Start it or wait "
             f"for it. {KEPT}"
         )
+
+
+def _parsed(text: str, call: Call) -> Reply:
+    return read(text, call) if call.path == TOKENS else parse(text, call.prompt_bytes)
 
 
 def _error(state: Any) -> BaseException | None:
@@ -237,7 +257,11 @@ def client_of(served: Served, key: str | None) -> Any:
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     timeout = openai.Timeout(served.timeout, connect=min(_CONNECT, served.timeout))
-    client = openai.AsyncOpenAI(api_key=key or "none", base_url=served.url, max_retries=0, timeout=timeout)
+    # A proxy of the environment is for the outside: what loopbench started itself is asked directly.
+    direct = openai.DefaultAsyncHttpxClient(trust_env=False, timeout=timeout) if served.local else None
+    client = openai.AsyncOpenAI(
+        api_key=key or "none", base_url=served.url, max_retries=0, timeout=timeout, http_client=direct
+    )
     # Read from the environment by the library, and nobody's business at another server.
     client.organization = client.project = None
     return client

@@ -13,6 +13,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.engines.served.wire import Reply
 from harness.errors import UserError
@@ -20,6 +21,7 @@ from harness.store.atomic import write_bytes
 from harness.store.home import Home
 
 log = logging.getLogger(__name__)
+_TOPS = ("top", "top_ids")
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,7 @@ class Replies:
         if digest != _digest(kept):
             log.warning("%s is damaged: the call is made again", path)
             return None
-        reply = json.loads(kept)
-        return Reply(**{**reply, "top": tuple(dict(place) for place in reply["top"])})
+        return _reply(json.loads(kept))
 
     def put(self, key: str, reply: Reply) -> None:
         """Keeps a reply.
@@ -59,12 +60,17 @@ class Replies:
                     "command again"
                 ) from error
         # As pairs: JSON tools may sort the keys of a mapping, and the order says which text is likelier.
-        tops = [list(place.items()) for place in reply.top]
-        kept = json.dumps({**vars(reply), "top": tops}, ensure_ascii=False).encode()
+        tops = {name: [list(place.items()) for place in getattr(reply, name)] for name in _TOPS}
+        kept = json.dumps({**vars(reply), **tops}, ensure_ascii=False).encode()
         write_bytes(path, _digest(kept) + b"\n" + kept, flush=False)
 
     def _path(self, key: str) -> Path:
         return self.home.replies / key[:2] / f"{key}.json"
+
+
+def _reply(kept: dict[str, Any]) -> Reply:
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
+    return Reply(**values | {name: tuple(dict(place) for place in kept.get(name, ())) for name in _TOPS})
 
 
 def _digest(kept: bytes) -> bytes:

@@ -15,6 +15,12 @@ CONCURRENCY = 32
 DEADLINE = 600.0
 TIMEOUT = 120.0
 MILLION = 1_000_000
+LOCAL = ("concurrency", "deadline", "timeout", "experiment", "usd_limit")
+"""Options of a model that loopbench serves itself which are not its server's."""
+LOCAL_NAME = "served"
+LOCAL_CONCURRENCY = 128
+LOCAL_DEADLINE = 3600.0
+"""Seconds. Requests queue in the server, and its end is seen at once: this is for one that hangs."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +59,20 @@ class Served:
     experiment: str = ""
     """Whose ledger counts the money."""
     usd_limit: float | None = None
+    local: bool = False
+    """Whether loopbench starts the server; `url` is then known once it runs."""
 
     @classmethod
     def of(cls, spec: ModelSpec) -> Served:
-        """The settings in a spec.
+        """The settings in a spec: a server's at `url`, or, for a folder, those of one that loopbench starts.
 
         Raises:
             UserError: no URL, no model name, or an option that a served model does not have.
         """
+        if spec.path is not None and not spec.remote:
+            return cls.of_folder(spec)
         options = {name: value for name, value in spec.options.items() if value is not None}
-        known = {f.name for f in fields(cls)} - {"name", "identity"}
+        known = {f.name for f in fields(cls)} - {"name", "identity", "local"}
         unknown = sorted(options.keys() - known)
         if unknown:
             raise UserError(
@@ -76,10 +86,20 @@ class Served:
         options["url"] = str(options["url"]).rstrip("/")
         return cls(name=spec.name, identity=spec.revision, **options)
 
+    @classmethod
+    def of_folder(cls, spec: ModelSpec) -> Served:
+        """The settings of a model that loopbench serves itself; its address comes when its server is started.
+
+        Its options are those of the server, but for the ones of `LOCAL`, which are ours.
+        """
+        own = {name: value for name, value in spec.options.items() if name in LOCAL and value is not None}
+        patient = {"concurrency": LOCAL_CONCURRENCY, "deadline": LOCAL_DEADLINE, "timeout": LOCAL_DEADLINE}
+        return cls(name=spec.name, identity=spec.revision, url="", model=LOCAL_NAME, local=True, **(patient | own))
+
     @property
     def where(self) -> str:
         """The model and its server, as messages name them."""
-        return f"{self.model} at {self.url}"
+        return f"the server of {self.name}" if self.local else f"{self.model} at {self.url}"
 
     @property
     def server(self) -> str:

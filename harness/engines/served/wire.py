@@ -15,7 +15,7 @@ from typing import Any
 from harness.engines.base import GenerateRequest, Sampling
 from harness.engines.served.settings import Served
 from harness.engines.texts import by_text
-from harness.errors import UserError
+from harness.errors import LoopbenchError, UserError
 from harness.records.hashing import seed_of, sha256
 
 FORMAT = 1
@@ -27,7 +27,11 @@ BYTES_PER_TOKEN = 4
 
 
 class Malformed(ValueError):
-    """A reply that is no chat completion."""
+    """A reply that is no completion."""
+
+
+class Lacking(LoopbenchError):
+    """A whole reply without something that was asked for: the server does not have it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,9 @@ class Call:
     key: str
     prompt_bytes: int
     max_tokens: int
+    path: str = "/chat/completions"
+    prompt_tokens: int | None = None
+    """Tokens of the prompt, where they are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +57,14 @@ class Reply:
     completion_tokens: int
     top: tuple[Mapping[str, float], ...] = ()
     counted: bool = True
+    token_ids: tuple[int, ...] = ()
+    """What was written, from a server that takes and tells token ids."""
+    top_ids: tuple[Mapping[int, float], ...] = ()
+    """Per token of `token_ids` the likely ids, best first; only if asked for."""
+    scores: tuple[float, ...] = ()
+    """Log-probability of every id of the prompt but the first; only if asked for."""
+    greedy: tuple[bool, ...] = ()
+    """Aligned with `scores`: whether the id was the likeliest."""
 
 
 def call_of(served: Served, request: GenerateRequest, draw: int) -> Call:
@@ -106,38 +121,60 @@ def parse(text: str, prompt_bytes: int) -> Reply:
     Raises:
         Malformed: it is no JSON (cut off, a web page) or no chat completion.
     """
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise Malformed(f"no JSON ({len(text):,} characters, beginning {text[:60]!r})") from error
-    choice = _choice(document)
+    document = document_of(text)
+    choice = choice_of(document, "message", dict)
     message = choice["message"]
     content = _content(message.get("content"))
     finish = str(choice.get("finish_reason") or "stop")
     if not content and message.get("refusal"):
         finish = "content_filter"
-    usage = document.get("usage")
-    counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]
-    counted = all(isinstance(count, int) and count >= 0 for count in counts)
-    estimate = (_tokens(prompt_bytes), _tokens(len(content.encode("utf-8", "replace"))))
-    prompt_tokens, completion_tokens = counts if counted else estimate
+    counts = counts_of(document)
+    prompt_tokens, completion_tokens = counts or (
+        _tokens(prompt_bytes),
+        _tokens(len(content.encode("utf-8", "replace"))),
+    )
     return Reply(
         text=content,
         finish=finish if finish in ("length", "content_filter") else "stop",
-        prompt_tokens=int(prompt_tokens or 0),
-        completion_tokens=int(completion_tokens or 0),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
         top=_top(choice.get("logprobs")),
-        counted=counted,
+        counted=counts is not None,
     )
 
 
-def _choice(document: Any) -> dict[str, Any]:
+def document_of(text: str) -> Any:
+    """A server's document.
+
+    Raises:
+        Malformed: it is no JSON.
+    """
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Malformed(f"no JSON ({len(text):,} characters, beginning {text[:60]!r})") from error
+
+
+def choice_of(document: Any, name: str, kind: type) -> dict[str, Any]:
+    """The first choice, which holds `name` of this type.
+
+    Raises:
+        Malformed: there is none; an error that stands in its place is quoted.
+    """
     choices = document.get("choices") if isinstance(document, dict) else None
     choice = choices[0] if isinstance(choices, list) and choices else None
-    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+    if not isinstance(choice, dict) or not isinstance(choice.get(name), kind):
         said = document.get("error") if isinstance(document, dict) else None
         raise Malformed(f"an error inside an answer: {str(said)[:200]}" if said else "JSON without choices")
     return choice
+
+
+def counts_of(document: Any) -> tuple[int, int] | None:
+    """Tokens of the prompt and of the answer, where the server tells both."""
+    usage = document.get("usage")
+    counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("prompt_tokens", "completion_tokens")]
+    prompt, completion = (count if isinstance(count, int) and count >= 0 else None for count in counts)
+    return None if prompt is None or completion is None else (prompt, completion)
 
 
 def _content(content: Any) -> str:

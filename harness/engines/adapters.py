@@ -1,0 +1,97 @@
+"""LoRA adapters by their files: which base they belong to, and whether they fit it. No weights are loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.records.templates import adapter_base
+
+_PREFIX = "base_model.model."
+_ENDS = frozenset({"lm_head", "embed_tokens"})
+"""The layers between ids and vectors, which no engine updates without merging."""
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter: its folder, its base's, its largest rank, and the names of the layers that it updates."""
+
+    folder: Path
+    base: Path
+    rank: int
+    modules: frozenset[str]
+    plain: bool
+    """Only low-rank updates of inner linear layers: what an engine can serve without merging."""
+
+
+def is_adapter(folder: Path | None) -> bool:
+    """Whether a folder holds an adapter rather than a whole model."""
+    return folder is not None and (folder / "adapter_config.json").is_file()
+
+
+def adapter_of(folder: Path) -> Adapter:
+    """The adapter in a folder, checked against its base.
+
+    Raises:
+        UserError: its base is not on this disk, it has no weights, or their shapes are not those of its base.
+    """
+    base = adapter_base(folder)
+    settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    if not any((folder / name).is_file() for name in _WEIGHTS):
+        raise UserError(f"the LoRA adapter in {folder} has no weights ({' or '.join(_WEIGHTS)}): copy it again.")
+    modules = _modules(folder, base) or frozenset(settings.get("target_modules") or ())
+    ranks = [int(settings.get("r") or 8), *map(int, (settings.get("rank_pattern") or {}).values())]
+    plain = (
+        settings.get("peft_type", "LORA") == "LORA"
+        and not settings.get("use_dora")
+        and not settings.get("modules_to_save")
+        and (settings.get("bias") or "none") == "none"
+        and not modules & _ENDS
+    )
+    return Adapter(folder=folder, base=base, rank=max(ranks), modules=modules, plain=plain)
+
+
+def _modules(folder: Path, base: Path) -> frozenset[str]:
+    """Names of the updated layers, each of which must be in the base, with the widths that the update has."""
+    found = set()
+    updates, weights = shapes_of(folder, "adapter_model*.safetensors"), shapes_of(base, "*.safetensors")
+    if not updates or not weights:
+        return frozenset()  # files of the old format, whose shapes only a loader sees
+    for name, shape in updates.items():
+        layer, _, part = name.removeprefix(_PREFIX).rpartition(".lora_")
+        if not layer or part not in ("A.weight", "B.weight"):
+            continue
+        found.add(layer.rpartition(".")[2])
+        own = weights.get(f"{layer}.weight")
+        if own is None:
+            raise _foreign(folder, base, f"it updates {layer}, which its base does not have")
+        side = 1 if part.startswith("A") else 0
+        if len(own) == 2 and shape[side] != own[side]:
+            end = "inputs" if side else "outputs"
+            raise _foreign(folder, base, f"{layer} has {own[side]} {end} in its base, and {shape[side]} in it")
+    return frozenset(found)
+
+
+def _foreign(folder: Path, base: Path, what: str) -> UserError:
+    return UserError(
+        f"the LoRA adapter in {folder} was made for another model than {base}: {what}. Write the folder of its own "
+        "base into base_model_name_or_path of adapter_config.json."
+    )
+
+
+def shapes_of(folder: Path, pattern: str) -> Mapping[str, tuple[int, ...]]:
+    """Names and shapes of the tensors in a folder's safetensors files, read from their headers alone."""
+    found: dict[str, tuple[int, ...]] = {}
+    for file in sorted(folder.glob(pattern)):
+        with file.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            try:
+                header = json.loads(stream.read(size))
+            except (ValueError, MemoryError) as error:
+                raise UserError(f"{file} is no readable safetensors file ({error}): copy it again.") from error
+        found |= {name: tuple(about["shape"]) for name, about in header.items() if name != "__metadata__"}
+    return found

@@ -1,0 +1,179 @@
+"""What a server offers beyond conversations, asked once with two small calls and kept in the home.
+
+Told are: whether completions take and give token ids, whether they give log-probabilities of the prompt, whether the
+server's tokenizer is the one that was named, and how long a sequence may be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.engines.served.failures import hidden
+from harness.engines.served.settings import Served
+from harness.errors import UserError
+from harness.records.hashing import file_sha256, sha256
+from harness.records.templates import template_hash, tokenizer_home
+from harness.store.atomic import write_json
+from harness.store.home import Home
+
+_SECONDS = 20.0
+_TEXT = "Two words"
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt")
+
+
+class Silent(UserError):
+    """A server that does not answer now; it may later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What a server has for one model. `lacks` says, per thing that it has not, what was asked and what came."""
+
+    ids: bool = False
+    logprobs: bool = False
+    context: int | None = None
+    """The longest sequence, prompt and answer together, in tokens; None where the server does not tell."""
+    software: str = ""
+    """What the server says about itself."""
+    lacks: Mapping[str, str] | None = None
+
+    def require(self, served: Served) -> None:
+        """Refuses a server that takes no token ids.
+
+        Raises:
+            UserError: says what it lacks, and what works with it.
+        """
+        if not self.ids:
+            raise UserError(
+                f"{served.where} takes no token ids: {(self.lacks or {}).get('ids', 'it said so')}. With `tokenizer:` "
+                "loopbench renders and tokenises by itself and needs a server such as `vllm serve`; without it, the "
+                "server answers conversations by its own template, and that any OpenAI-compatible server does"
+            )
+
+
+def tokenizer_identity(folder: Path) -> str:
+    """Hash of a tokenizer's files and of its chat template."""
+    home = tokenizer_home(folder)
+    files = {name: file_sha256(home / name) for name in _TOKENIZER if (home / name).is_file()}
+    return sha256({"files": files, "template": template_hash(folder)})
+
+
+def kept(served: Served, folder: Path, home: Home) -> Offer | None:
+    """What a server was found to offer earlier; None where it was not asked yet."""
+    try:
+        return Offer(**json.loads(_file(served, folder, home).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def offer_of(served: Served, folder: Path, home: Home) -> Offer:
+    """What a server offers: kept from an earlier look, else asked now and kept.
+
+    Raises:
+        Silent: it does not answer.
+        UserError: its key is missing.
+    """
+    if (known := kept(served, folder, home)) is not None:
+        return known
+    found = probe(served, folder)
+    place = _file(served, folder, home)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_json(place, asdict(found))
+    return found
+
+
+def probe(served: Served, folder: Path) -> Offer:
+    """Asks a server for one token, twice; a paid one may bill some ten tokens.
+
+    Raises:
+        Silent: it does not answer.
+        UserError: its key is missing, or its tokenizer is another one.
+    """
+    from harness.records.chat import ChatFormat
+
+    prompt = list(ChatFormat.from_folder(folder).encode(_TEXT, special=True))
+    with _Client(served) as client:
+        context = client.context()
+        told, why = client.completion({"prompt": prompt, "return_token_ids": True})
+        choice = _choice(told)
+        if not isinstance(choice.get("token_ids"), list):
+            return Offer(context=context, lacks={"ids": why or "its completions come without ids (`return_token_ids`)"})
+        if choice.get("prompt_token_ids") not in (None, prompt):
+            return Offer(context=context, lacks={"ids": "it read other ids than it was sent"})
+        software = str(told.get("system_fingerprint") or "")
+        told, why = client.completion({"prompt": prompt, "return_token_ids": True, "prompt_logprobs": 0})
+        places = _choice(told).get("prompt_logprobs")
+        if not isinstance(places, list) or len(places) != len(prompt):
+            why = why or "its completions come without those of the prompt (`prompt_logprobs`)"
+            return Offer(ids=True, context=context, software=software, lacks={"logprobs": why})
+        return Offer(ids=True, logprobs=True, context=context, software=software)
+
+
+class _Client:
+    """Calls to a server whose failures are findings, not errors."""
+
+    def __init__(self, served: Served) -> None:
+        import openai
+
+        self._served, self._key = served, served.key()
+        self._client = openai.OpenAI(
+            api_key=self._key or "none", base_url=served.url, max_retries=1, timeout=min(_SECONDS, served.timeout)
+        )
+        self._client.organization = self._client.project = None
+
+    def __enter__(self) -> _Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def context(self) -> int | None:
+        """`max_model_len` of the model, as vLLM's servers list it."""
+        import openai
+
+        try:
+            listed = self._client.models.with_raw_response.list().http_response.json()["data"]
+            mine = next(entry for entry in listed if entry["id"] == self._served.model)
+            return int(mine["max_model_len"])
+        except openai.APIConnectionError as error:
+            raise self._silent(error) from None
+        except (openai.OpenAIError, StopIteration, KeyError, TypeError, ValueError):
+            return None
+
+    def completion(self, fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+        """A document of one token, or an empty one and why there is none."""
+        import openai
+
+        body = {"model": self._served.model, "max_tokens": 1, "temperature": 0.0, **fields}
+        try:
+            text = self._client.post("/completions", body=body, cast_to=str)
+            found = json.loads(text)
+            return (found, "") if isinstance(found, dict) else ({}, "its completions are no JSON object")
+        except openai.APIStatusError as error:
+            if error.status_code in (401, 403, 429) or error.status_code >= 500:
+                raise self._silent(error) from None
+            said = hidden(" ".join(error.response.text.split())[:200], self._key)
+            return {}, f"/completions answers with status {error.status_code} ({said})"
+        except openai.APIConnectionError as error:
+            raise self._silent(error) from None
+        except ValueError:
+            return {}, "/completions answers with something that is no JSON"
+
+    def _silent(self, error: Exception) -> Silent:
+        why = hidden(str(error.__cause__ or error) or type(error).__name__, self._key)
+        return Silent(f"{self._served.where} could not be asked what it offers ({why[:200]}): start it before a run")
+
+
+def _choice(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    choices = document.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else {}
+
+
+def _file(served: Served, folder: Path, home: Home) -> Path:
+    where = sha256({"url": served.url, "model": served.model, "tokenizer": tokenizer_identity(folder)})
+    return home.path / "served" / f"{where[:32]}.json"

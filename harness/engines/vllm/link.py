@@ -1,0 +1,133 @@
+"""The worker's end of a vLLM process: starts it, talks to it, and sees to it that it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from harness.engines.vllm.faults import died, explained
+from harness.engines.vllm.messages import Failed, Opened
+from harness.errors import LoopbenchError, Transient
+
+_LAST = 20_000
+"""Bytes at the end of the log that are searched for a reason."""
+_GRACE = 5.0
+"""Seconds that a process may take to end by itself."""
+
+
+class Link:
+    """One vLLM process. What it prints goes to a file that is read when it fails, and removed when it ends well."""
+
+    def __init__(self, name: str, arguments: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+        """Starts the process; `opened` waits for the model. `name` is for messages."""
+        self.name, self._arguments = name, arguments
+        self._log = tempfile.NamedTemporaryFile(prefix="loopbench-vllm-", suffix=".log")  # noqa: SIM115  kept open
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.set_inheritable(True)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "harness.engines.vllm.host", str(os.getpid()), str(theirs.fileno())],
+                env=_environment(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # so that processes which vLLM starts can be ended with it
+            )
+        self.connection = Connection(ours.detach())
+        self.connection.send(("open", dict(arguments)))
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def opened(self) -> Opened:
+        """Waits until the model is loaded.
+
+        Raises:
+            UserError: it could not be; the message says why and what to do.
+        """
+        message = self.receive()
+        if not isinstance(message, Opened):
+            raise TypeError(f"unexpected message {message!r}")
+        return message
+
+    def send(self, message: Any) -> None:
+        """Raises Transient where the process has died."""
+        try:
+            self.connection.send(message)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise self._dead() from error
+
+    def receive(self) -> Any:
+        """The next message.
+
+        Raises:
+            UserError: what vLLM refused for good, explained.
+            Transient: the process died, or failed in a way that another try may mend.
+        """
+        try:
+            message = self.connection.recv()
+        except (EOFError, ConnectionResetError) as error:
+            raise self._dead() from error
+        if isinstance(message, Failed):
+            text = f"{message.error}\n{self._said()}"
+            self.close()
+            raise explained(self.name, message, text, self._arguments)
+        return message
+
+    def give_up(self, ticket: int) -> None:
+        """Nobody waits for the answers to a call any more."""
+        with suppress(BrokenPipeError, ConnectionResetError, OSError):
+            self.connection.send(("drop", ticket))
+
+    def close(self) -> None:
+        """Ends the process and all that it started; their memory is free when this returns."""
+        with suppress(BrokenPipeError, ConnectionResetError, OSError):
+            self.connection.send(None)
+        self.connection.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE)
+        self._kill()
+        self._log.close()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _dead(self) -> LoopbenchError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GRACE)
+        self._kill()
+        said = self._said()
+        self._log.close()
+        return Transient(died(self.name, self._process.returncode, said))
+
+    def _said(self) -> str:
+        if self._log.closed:
+            return ""
+        text = Path(self._log.name).read_bytes()[-_LAST:]
+        return text.decode("utf-8", "replace")
+
+
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the process: the worker's, and where this package lies."""
+    root = str(Path(__file__).parents[3])
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, **own, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
