@@ -6,9 +6,10 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.records.example import Example
+from harness.records.example import Dropped, Example
 from harness.records.hashing import seed_of
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class Context:
     """Name to the vectors of all rows, where `needs()` names `vector:<name>`: float32, (rows, width), NaN: missing."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     """The prompt pack of the block's model: entry name to template with {placeholders}."""
+
+    earlier: list[Example | Dropped] = field(default_factory=list)
+    """What the items before this one became, in order, where the block is worked on `in_turn`; empty for others."""
+    scratch: Path | None = None
+    """A folder for what a selector does not hold in memory; what is in it goes with the stage. None: the system's."""
 
     tally: Tally = field(default_factory=Tally)
 

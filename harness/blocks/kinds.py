@@ -15,7 +15,7 @@ from __future__ import annotations
 from harness.blocks.evaluation import Answer, EvalItem, Grade, Judge, Metric, Suite, Verdict
 from harness.blocks.given import Context, Feedback, Item, Weakness
 from harness.blocks.requests import Ask, Asking, Embed, Made, Reply, Request, Reward, Score, Tolerant
-from harness.blocks.rowblocks import Columns, PairBuilder, Scorer, Selector, Synthesizer, TableScorer
+from harness.blocks.rowblocks import Columns, PairBuilder, PartSelector, Scorer, Selector, Synthesizer, TableScorer
 from harness.blocks.training import TrainContext, Trainer, TrainReport
 from harness.engines.base import Completion, Logprobs, Sampling
 from harness.records.example import Drop
@@ -38,6 +38,7 @@ __all__ = [
     "Made",
     "Metric",
     "PairBuilder",
+    "PartSelector",
     "Reply",
     "Request",
     "Reward",

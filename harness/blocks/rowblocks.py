@@ -22,6 +22,9 @@ class Synthesizer(Block):
     """False where the block makes rows from nothing (Magpie)."""
     shard: ClassVar[int | None] = None
     """Items that are saved together while the stage runs, where an item is much work; None: as many as for others."""
+    in_turn: ClassVar[bool] = False
+    """True where an item needs what the items before it made: they are worked on one by one, each saved when it is
+    done, and `context.earlier` holds what became of all before it."""
 
     def uses_feedback(self) -> bool:
         """True where these options read the last dev evaluation."""
@@ -104,6 +107,18 @@ class Selector(Block):
     @abstractmethod
     def select(self, table: pd.DataFrame, context: Context) -> list[str | None]:
         """Per row, in order: None keeps it, a short stable text drops it for that reason."""
+
+
+class PartSelector(Selector):
+    """A selector that sees all rows, but one part of the table after the other: of many it holds what it must only."""
+
+    @abstractmethod
+    def decide(self, parts: Iterable[pd.DataFrame], context: Context) -> list[str | None]:
+        """As `select`, of the rows of all parts. They are read once, in order; `context.scratch` may hold the rest."""
+
+    def select(self, table: pd.DataFrame, context: Context) -> list[str | None]:
+        """The table as the only part."""
+        return self.decide([table], context)
 
 
 class PairBuilder(Block):

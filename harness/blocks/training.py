@@ -35,7 +35,10 @@ class TrainReport:
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall time by part: import, load, encode, setup, train, save."""
     runtime: Mapping[str, str] = field(default_factory=dict)
-    """How it ran: device, precision, layout of the batches, step that it resumed from."""
+    """How it ran: device, precision, layout of the batches, attention, step that it resumed from, peaks."""
+    speed: Mapping[str, float] = field(default_factory=dict)
+    """Of what was trained in this run: `tokens_per_second` (all and `trained_...`), `flops_per_token`, `mfu` (share of
+    the device's peak), `peak_memory_gib`."""
 
 
 @dataclass(frozen=True, kw_only=True)

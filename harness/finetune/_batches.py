@@ -8,6 +8,7 @@ transformers derives from the positions; `harness.finetune._isolation` proves it
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,8 +18,9 @@ from harness.records.hashing import seed_of
 if TYPE_CHECKING:
     from harness.finetune._data import Row
 
-Layout = Literal["packed", "padded", "masked"]
-"""packed: several rows per sequence. padded: one row per sequence; padding follows the row, where a causal model cannot
+Layout = Literal["packed", "flat", "padded", "masked"]
+"""packed: several rows per sequence. flat: all rows of a batch in one sequence, which is how flash attention's kernels
+tell rows apart; nothing is padding. padded: one row per sequence; padding follows the row, where a causal model cannot
 see it, so no attention mask is needed. masked: as padded, with an attention mask (mixtures of experts count tokens by
 it; some models take no positions)."""
 IGNORED = -100
@@ -66,12 +68,11 @@ def side_by_side(lengths: Sequence[int], hidden: int) -> list[list[int]]:
     """Positions in `lengths` into sequences that make the batch cheapest.
 
     Few long sequences waste little padding and pay for it in attention, whose share of a layer's work is about
-    width / (6 hidden). So several numbers of sequences are tried, from what the longest row asks for down to a quarter.
+    width / (6 hidden). So several numbers of sequences are tried, from a quarter of what the longest row asks for to
+    one per row, or a little more than the longest row asks for where there are many rows.
     """
-    longest, total = max(lengths), sum(lengths)
-    most = -(-total // longest)
-    widths = {max(longest, -(-total // count)) for count in range(max(1, most // 4), most + 1)}
-    tried = [_first_fit(lengths, width) for width in sorted(widths)]
+    most = -(-sum(lengths) // max(lengths))
+    tried = [_balanced(lengths, count) for count in range(max(1, most // 4), min(len(lengths), most + 2) + 1)]
 
     def price(sequences: list[list[int]]) -> float:
         width = max(sum(lengths[at] for at in sequence) for sequence in sequences)
@@ -80,19 +81,15 @@ def side_by_side(lengths: Sequence[int], hidden: int) -> list[list[int]]:
     return min(tried, key=price)
 
 
-def _first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """First fit, longest first, into sequences of at most `capacity` tokens."""
-    room: list[int] = []
-    sequences: list[list[int]] = []
+def _balanced(lengths: Sequence[int], count: int) -> list[list[int]]:
+    """Into `count` sequences of about equal length: the longest first, each to the shortest sequence so far."""
+    sequences: list[list[int]] = [[] for _ in range(count)]
+    filled = [(0, number) for number in range(count)]
     for at in sorted(range(len(lengths)), key=lambda at: (-lengths[at], at)):
-        place = next((s for s, left in enumerate(room) if left >= lengths[at]), None)
-        if place is None:
-            room.append(capacity)
-            sequences.append([])
-            place = len(room) - 1
-        room[place] -= lengths[at]
-        sequences[place].append(at)
-    return sequences
+        length, number = filled[0]
+        sequences[number].append(at)
+        heapq.heapreplace(filled, (length + lengths[at], number))
+    return [sequence for sequence in sequences if sequence]
 
 
 @dataclass(frozen=True)
@@ -102,6 +99,9 @@ class RowCollator:
     An item is a group of row indices: one row, or, after `pack_all`, the rows of one sequence. Gives `input_ids` and
     `labels` (int64, shape (sequences, length), -100 where no loss counts), `position_ids` or `attention_mask` by
     layout, `weights` (float32, per token) where a row's weight is not 1, and `rows`, the indices of the rows.
+
+    With `shifted`, each place holds the token that it has to predict (`shift_labels`, equal to `labels`), so that a
+    row's last token, which predicts nothing, is not computed. Otherwise each place holds its own token.
     """
 
     rows: Sequence[Row]
@@ -109,14 +109,18 @@ class RowCollator:
     layout: Layout
     hidden: int = 128
     """Width of the model; decides how long sequences may get."""
+    shifted: bool = True
+    multiple: int = 1
+    """Widths are filled up to a multiple of this."""
 
     def __call__(self, items: Sequence[Sequence[int]]) -> dict[str, Any]:
         import numpy as np
         import torch
 
-        indices = [row for item in items for row in item]
+        cut = int(self.shifted)
         sequences = self._sequences(items)
-        width = max(sum(len(self.rows[r].ids) for r in sequence) for sequence in sequences)
+        width = max(sum(self._length(r) for r in sequence) for sequence in sequences)
+        width = -(-width // self.multiple) * self.multiple
         shape = (len(sequences), width)
         ids, labels = np.full(shape, self.pad, np.int64), np.full(shape, IGNORED, np.int64)
         positions, weights = np.tile(np.arange(width), (len(sequences), 1)), np.ones(shape, np.float32)
@@ -124,28 +128,39 @@ class RowCollator:
         for line, sequence in enumerate(sequences):
             at = 0
             for row in (self.rows[r] for r in sequence):
-                part = slice(at, at + len(row.ids))
-                ids[line, part] = row.ids
-                labels[line, part] = np.where(row.train, row.ids, IGNORED)
+                part = slice(at, at + len(row.ids) - cut)
+                ids[line, part] = row.ids[: len(row.ids) - cut]
+                labels[line, part] = np.where(row.train[cut:], row.ids[cut:], IGNORED)
                 positions[line, at:] = np.arange(width - at)
                 weights[line, part] = row.weight
                 seen[line, part] = 1
                 at = part.stop
-            if at < width and self.layout == "packed":
+            if at < width and self.layout in ("packed", "flat"):
                 positions[line, at:] = np.arange(width - at)
-        batch = {"input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels), "rows": indices}
+        batch = {
+            "input_ids": torch.from_numpy(ids),
+            "labels": torch.from_numpy(labels),
+            "rows": [row for item in items for row in item],
+            "trained": int((labels != IGNORED).sum()),
+        }
+        if self.shifted:
+            batch["shift_labels"] = batch["labels"]
         name, value = ("attention_mask", seen) if self.layout == "masked" else ("position_ids", positions)
         batch[name] = torch.from_numpy(value)
         if (weights != 1).any():
             batch["weights"] = torch.from_numpy(weights)
         return batch
 
+    def _length(self, row: int) -> int:
+        return len(self.rows[row].ids) - self.shifted
+
     def _sequences(self, items: Sequence[Sequence[int]]) -> list[list[int]]:
+        if self.layout == "flat":
+            return [[row for item in items for row in item]]
         if self.layout != "packed" or any(len(item) > 1 for item in items):
             return [list(item) for item in items]
         rows = [item[0] for item in items]
-        lengths = [len(self.rows[row].ids) for row in rows]
-        return [[rows[at] for at in sequence] for sequence in side_by_side(lengths, self.hidden)]
+        return [[rows[at] for at in sequence] for sequence in side_by_side(list(map(self._length, rows)), self.hidden)]
 
 
 def items_of(rows: Sequence[Row], packing: int | None) -> list[list[int]]:

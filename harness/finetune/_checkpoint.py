@@ -12,10 +12,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.finetune._world import agreed
 from harness.store.atomic import write_json
 
 if TYPE_CHECKING:
@@ -26,22 +27,22 @@ OVERHEAD = 20
 """The time between checkpoints is at least this many times what writing one took."""
 
 
-def complete(folder: Path, fingerprint: str, carry: dict[str, Any]) -> None:
-    """Declares a checkpoint whole, once its files are on the disk."""
+def complete(folder: Path, fingerprint: str, carry: Sequence[dict[str, Any]]) -> None:
+    """Declares a checkpoint whole, once its files are on the disk. `carry` has one entry per process."""
     sizes = {}
     for file in sorted(folder.rglob("*")):
         if file.is_file():
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
             sizes[str(file.relative_to(folder))] = file.stat().st_size
-    write_json(folder / COMPLETE, {"fingerprint": fingerprint, "files": sizes, "carry": carry})
+    write_json(folder / COMPLETE, {"fingerprint": fingerprint, "files": sizes, "carry": list(carry)})
 
 
-def newest(work: Path, fingerprint: str) -> tuple[Path, dict[str, Any]] | None:
+def newest(work: Path, fingerprint: str, rank: int = 0) -> tuple[Path, dict[str, Any]] | None:
     """The newest whole checkpoint of this training and what it carries; folders that are not whole are removed."""
     found = []
     for folder in work.glob("checkpoint-*"):
-        carry = _carry(folder, fingerprint)
+        carry = _carry(folder, fingerprint, rank)
         if carry is None:
             shutil.rmtree(folder, ignore_errors=True)
         else:
@@ -79,7 +80,7 @@ def saver(watch: Watch, carry: dict[str, Any] | None, clock: Callable[[], float]
             last = state.global_step >= state.max_steps
             by_step = watch.save_steps is not None and state.global_step % watch.save_steps == 0
             control.should_log = control.should_log or last
-            control.should_save = not last and (by_step or clock() >= self.due)
+            control.should_save = not last and agreed(watch.here, by_step or clock() >= self.due)
             self.asked = clock()
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -97,13 +98,13 @@ def _restore(trainer: Any, carry: dict[str, Any]) -> None:
     trainer.watch.seen_tokens, trainer.watch.seen_trained = carry["tokens"], carry["trained"]
 
 
-def _carry(folder: Path, fingerprint: str) -> dict[str, Any] | None:
+def _carry(folder: Path, fingerprint: str, rank: int) -> dict[str, Any] | None:
     try:
         content = json.loads((folder / COMPLETE).read_text())
         sizes = {name: (folder / name).stat().st_size for name in content["files"]}
         if content["fingerprint"] != fingerprint or sizes != content["files"]:
             return None
-        carry: dict[str, Any] = content["carry"]
-    except (OSError, ValueError, KeyError):
+        carry: dict[str, Any] = content["carry"][rank]
+    except (OSError, ValueError, KeyError, IndexError):
         return None
     return carry

@@ -11,9 +11,10 @@ from typing import Any
 
 from harness.errors import StageFailed
 from harness.finetune import _checkpoint
-from harness.finetune._batches import IGNORED, Order
+from harness.finetune._batches import Order
 from harness.finetune._data import named
 from harness.finetune._models import writing
+from harness.finetune._world import ALONE, World, gathered, loader, total
 
 REMEDY = (
     "Try a smaller learning_rate, some warmup_steps or a smaller max_grad_norm, and look at these rows; with bf16, try "
@@ -38,6 +39,7 @@ class Watch:
     fingerprint: str
     save_seconds: float
     save_steps: int | None
+    here: World = ALONE
     progress: Progress | None = None
     seen_tokens: int = 0
     seen_trained: int = 0
@@ -78,19 +80,23 @@ class Guarded(_Trainer):
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         rows = inputs.pop("rows")
         self.watch.take(self.state.global_step, rows)
-        if "labels" in inputs:
-            self.watch.check_trained(rows, int((inputs["labels"] != IGNORED).sum()))
+        if (trained := inputs.pop("trained", None)) is not None and rows:
+            self.watch.check_trained(rows, trained)
         loss = super().training_step(model, inputs, num_items_in_batch)
         self.watch.check_number("loss", float(loss))
         return loss
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        weights = inputs.pop("weights", None)
+        weights, share = inputs.pop("weights", None), inputs.pop("share", 1.0)
         if weights is None:
-            return super().compute_loss(model, inputs, *args, **kwargs)
+            loss = super().compute_loss(model, inputs, *args, **kwargs)
+            # a mean over a process's pairs; a loss over tokens is divided by all processes' tokens already
+            return loss if "labels" in inputs or share == 1.0 else loss * share
         outputs = model(**inputs, use_cache=False, fused_lm_head=True)
         count = kwargs.get("num_items_in_batch")
-        return -(outputs.log_probs * weights[:, 1:]).sum() / (outputs.label_mask.sum() if count is None else count)
+        weights = weights if "shift_labels" in inputs else weights[:, 1:]
+        summed = -(outputs.log_probs * weights).sum() * self.accelerator.num_processes
+        return summed / (outputs.label_mask.sum() if count is None else count)
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
@@ -98,7 +104,7 @@ class Guarded(_Trainer):
         return norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        self._metrics["train"]["num_tokens"] = [self.watch.seen_tokens]
+        self._metrics["train"]["num_tokens"] = total(self.watch.here, self.watch.seen_tokens)
         super().log(logs, start_time)
         if self.watch.progress is not None and "loss" in logs:
             self.watch.progress(self.state.global_step, self.state.max_steps, dict(logs))
@@ -107,7 +113,9 @@ class Guarded(_Trainer):
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         with writing(folder):
             super()._save_checkpoint(model, trial)
-            _checkpoint.complete(folder, self.watch.fingerprint, _checkpoint.carried(self))
+            carry = gathered(self.watch.here, _checkpoint.carried(self))  # all have written when all have answered
+            if self.watch.here.first:
+                _checkpoint.complete(folder, self.watch.fingerprint, carry)
 
 
 class Ours(_Trainer):
@@ -130,6 +138,12 @@ class Ours(_Trainer):
 
     def _precompute_ref_logps(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset  # harness.finetune._pairs does it in memory, without a cache file
+
+    def get_train_dataloader(self) -> Any:
+        here = self.watch.here
+        if here.size == 1:
+            return super().get_train_dataloader()
+        return loader(self, here, self.args.per_device_train_batch_size * here.size)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         return self.watch.order

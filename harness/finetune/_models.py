@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.engines.adapters import adapter_of
 from harness.errors import StageFailed, UserError
-from harness.records.templates import adapter_base, template_of, tokenizer_home
+from harness.records.templates import template_of, tokenizer_home
 from harness.store.atomic import sync_folder
 
 if TYPE_CHECKING:
@@ -33,10 +34,17 @@ def load_model(folder: Path, block: Tuning) -> Any:
     adapter = (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
     given = block.trl.get("model_init_kwargs")
     options = {"dtype": getattr(torch, block.dtype), **(given if isinstance(given, dict) else {})}
+    if block.attn_implementation is not None:
+        options["attn_implementation"] = block.attn_implementation
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
-            adapter_base(folder) if adapter else folder, local_files_only=True, output_loading_info=True, **options
+            adapter_of(folder).base if adapter else folder, local_files_only=True, output_loading_info=True, **options
         )
+    except ImportError as error:
+        raise UserError(
+            f"the model in {folder} cannot be loaded with attn_implementation {options.get('attn_implementation')}: "
+            f"{error} Install what it needs, or leave the option out"
+        ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"the model in {folder} cannot be loaded for training: {error}") from error
     lacking = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
@@ -61,6 +69,29 @@ def lora_config(lora: Lora) -> Any:
     return LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=target, task_type="CAUSAL_LM"
     )
+
+
+def whole_states(model: Any, keep: bool) -> dict[str, Any]:
+    """The weights of a model that is shared out between processes, brought together one by one, in CPU memory.
+
+    Every process has to ask; those that do not `keep` get nothing.
+    """
+    states = {}
+    for name, value in model.state_dict().items():
+        whole = value.full_tensor() if hasattr(value, "full_tensor") else value
+        if keep:
+            states[name] = whole.detach().cpu()
+    return states
+
+
+def with_states(model: Any, states: dict[str, Any], block: Tuning) -> Any:
+    """The model with the weights of a training whose shards were brought together."""
+    if block.lora is not None:
+        from peft import get_peft_model
+
+        model = get_peft_model(model, lora_config(block.lora))
+    model.load_state_dict(states)
+    return model
 
 
 def save_model(model: Any, chat: ChatFormat, start: Path, out: Path) -> None:

@@ -16,6 +16,7 @@ Scheduler = Literal[
     "inverse_sqrt", "warmup_stable_decay",
 ]  # fmt: skip
 
+_UNSAID = (("checkpoints", 1), ("warmup_done", 0), ("attn_implementation", None), ("use_liger_kernel", False))
 LOADING = frozenset({"attn_implementation", "use_kernels", "experts_implementation"})
 """What may be said about opening the model; the rest is decided by options of their own, or not at all."""
 
@@ -90,10 +91,33 @@ class Tuning(Trainer):
     choose_within: float = identity(
         0.0, ge=0, allow_inf_nan=False, description="Take the earliest kept model that comes this close to the best."
     )
+    attn_implementation: str | None = identity(
+        None,
+        description="Attention, by its transformers name: sdpa, eager, flex_attention, and where installed "
+        "flash_attention_2, flash_attention_3 or a kernel of the Hub. By default transformers' own choice.",
+    )
+    use_liger_kernel: bool = identity(
+        False, description="Liger's fused layers, on a GPU with the package liger-kernel: less memory, faster."
+    )
     trl: dict[str, JsonValue] = identity(
         default_factory=dict, description="Further options of TRL's configuration, under TRL's names."
     )
-    gradient_checkpointing: bool = runtime(False, description="Recompute activations: less memory, a fifth more time.")
+    gradient_checkpointing: bool | None = runtime(
+        None,
+        description="Recompute activations: less memory, a fifth to a third more time. By default on a CUDA device "
+        "where the states of the training take more than a third of its memory; never on a CPU.",
+    )
+    devices: int = runtime(
+        1,
+        ge=1,
+        description="Devices that one training runs on, by `accelerate launch`; batch_size is shared out between them, "
+        "so the steps stay the same.",
+    )
+    sharding: Literal["ddp", "fsdp"] = runtime(
+        "ddp",
+        description="With several devices: a whole model on each (ddp), or its states shared out (fsdp), for models "
+        "that do not fit.",
+    )
     logging_steps: int = runtime(10, ge=1, description="Steps between two points of the history.", source="TRL")
     save_seconds: float = runtime(
         60.0,
@@ -115,6 +139,19 @@ class Tuning(Trainer):
         return self
 
     @model_validator(mode="after")
+    def _shared_out(self) -> Self:
+        if self.batch_size % self.devices:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be shared out evenly between {self.devices} devices: it counts "
+                f"the rows of all of them"
+            )
+        if self.sharding == "fsdp" and self.devices == 1:
+            raise ValueError("sharding: fsdp shares a model out between devices: set devices, too")
+        if self.sharding == "fsdp" and self.checkpoints > 1:
+            raise ValueError("checkpoints keeps whole models along the way, which sharding: fsdp has none of: use ddp")
+        return self
+
+    @model_validator(mode="after")
     def _something_to_choose(self) -> Self:
         if self.choose is not None and self.checkpoints == 1:
             raise ValueError("choose needs models to choose from: set checkpoints, such as the number of epochs")
@@ -130,7 +167,7 @@ class Tuning(Trainer):
         """The choice is a stage of its own, after the training. What is not used does not change a training's key."""
         options = super().identity_options()
         left_out = {"choose", "choose_within"}
-        left_out |= {name for name, plain in (("checkpoints", 1), ("warmup_done", 0)) if options[name] == plain}
+        left_out |= {name for name, plain in _UNSAID if options[name] == plain}
         return {name: value for name, value in options.items() if name not in left_out}
 
     @field_validator("trl")

@@ -63,6 +63,8 @@ def add_reference(trainer: Any, items: Sequence[Item], batch_size: int) -> None:
 
     model = trainer.ref_model or trainer.model
     model.eval()
+    home = next(model.parameters()).device  # a model that will be sharded is not on the device yet
+    model.to(trainer.args.device)
     order = sorted(items, key=_length, reverse=True)
     for at in range(0, len(order), batch_size):
         part = order[at : at + batch_size]
@@ -71,4 +73,5 @@ def add_reference(trainer: Any, items: Sequence[Item], batch_size: int) -> None:
             chosen, rejected = trainer.compute_ref_log_probs(model, inputs)
         for item, better, worse in zip(part, chosen.tolist(), rejected.tolist(), strict=True):
             item["ref_chosen_logps"], item["ref_rejected_logps"] = better, worse
+    model.to(home)
     trainer.ref_model = None

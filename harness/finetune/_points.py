@@ -37,6 +37,8 @@ def keeper(opened: Opened) -> Any:
             self.trainer: Any = None
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if not opened.here.first:
+                return
             for number in due(state.max_steps, opened.block.checkpoints).get(state.global_step, ()):
                 _keep(opened, self.trainer.accelerator.unwrap_model(self.trainer.model), number)
 

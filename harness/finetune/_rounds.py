@@ -18,7 +18,7 @@ from harness.finetune._models import load_model, save_model
 from harness.finetune._pairs import Item, on_device, pair_items
 from harness.finetune._quiet import surroundings
 from harness.finetune._setup import Measured, Opened
-from harness.records.hashing import seed_of
+from harness.records.held import held_out
 
 if TYPE_CHECKING:
     from harness.finetune.dpo import Dpo
@@ -29,12 +29,6 @@ LEVEL = 0.05
 FEWEST = 20
 """With fewer held-out pairs the rule says nothing."""
 _MEASURED = ("rewards/", "logps/")
-
-
-def held_out(row: Example, share: float) -> bool:
-    """True where a row's prompt is kept out of training: the same prompts in every round, seed and recipe."""
-    key = row.group or [[m["role"], m["content"]] for m in row.prompt]
-    return seed_of("held out of preference training", key) % 10_000 < round(share * 10_000)
 
 
 @dataclass
@@ -49,7 +43,8 @@ class HeldOut:
         """The rows that train."""
         for row in rows:
             self.newest = max(self.newest, row.origin.iteration or 0)
-            if self.share is not None and held_out(row, self.share):
+            prompt = row.group or [[m["role"], m["content"]] for m in row.prompt]
+            if self.share is not None and held_out(prompt, self.share):
                 self.rows.append(row)
             else:
                 yield row

@@ -13,14 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 from harness.blocks.kinds import TrainContext, TrainReport
 from harness.errors import StageFailed, UserError
-from harness.finetune import _checkpoint, _points
+from harness.finetune import _checkpoint, _figures, _points
 from harness.finetune._batches import Order
 from harness.finetune._data import Encoded, T
 from harness.finetune._guards import Watch
-from harness.finetune._models import load_model, save_model
+from harness.finetune._models import load_model, save_model, whole_states, with_states
 from harness.finetune._quiet import surroundings
-from harness.finetune._setup import Built, Opened, check_vocabulary, open_start, precision, settings
+from harness.finetune._setup import (
+    Built,
+    Measured,
+    Opened,
+    check_vocabulary,
+    open_start,
+    precision,
+    recomputes,
+    settings,
+)
 from harness.finetune._warmup import resumed_warmup
+from harness.finetune._world import total
 from harness.records.hashing import sha256
 
 if TYPE_CHECKING:
@@ -78,19 +88,54 @@ def tune(
                 built = build(opened, encoded, settings(opened))
             except (ValueError, NotImplementedError) as error:  # a value that only TRL or PEFT can judge
                 raise UserError(f"{block.name} refuses an option: {error}") from error
+            _check_sharded(opened, built)
             watch = _watch(opened, encoded, built)
+        _figures.reset_peak(opened.device)
         with clock("train"):
-            resumed = _train(opened, built, watch)
+            resumed, before = _train(opened, built, watch)
+        speed, by = _speed(opened, encoded, watch, before, clock.seconds["train"])
         with clock("measure"):
             found = built.measure()
         with clock("save"):
-            tuned = built.trainer.accelerator.unwrap_model(built.trainer.model)
-            tuned = load_model(context.start, block) if found.keep_start else tuned
-            save_model(tuned, opened.chat, context.start, context.out)
-            _points.finish(opened)
+            _save(opened, built.trainer, found)
+    report = _report(opened, encoded, built, watch, clock, resumed)
     return replace(
-        _report(opened, encoded, built, watch, clock, resumed), figures=dict(found.figures), notes=dict(found.notes)
+        report, figures=dict(found.figures), notes=dict(found.notes), speed=speed, runtime={**report.runtime, **by}
     )
+
+
+def _check_sharded(opened: Opened, built: Built) -> None:
+    """Raises UserError where a model that should be shared out would stay whole on each device."""
+    if opened.here.size > 1 and opened.block.sharding == "fsdp" and not built.trainer.is_fsdp_enabled:
+        raise UserError(f"sharding: fsdp has no effect on {opened.device}: write sharding: ddp")
+
+
+def _speed(
+    opened: Opened, encoded: Encoded[Any], watch: Watch, before: tuple[int, int], seconds: float
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Throughput, use of the device and memory, of what was trained since the start or the checkpoint."""
+    tokens, trained, old_tokens, old_trained = total(opened.here, watch.seen_tokens, watch.seen_trained, *before)
+    watch.seen_tokens, watch.seen_trained = tokens, trained
+    lengths = [watch.tokens[row] for row in range(len(encoded.rows))]
+    done = (tokens - old_tokens, trained - old_trained)
+    figures, by = _figures.speed(opened, lengths, *done, seconds, precision(opened))
+    return _figures.rounded(figures), by
+
+
+def _save(opened: Opened, trainer: Any, found: Measured) -> None:
+    """Writes the model; of several processes the first does, once all have given their shards."""
+    block, context = opened.block, opened.context
+    sharded = opened.here.size > 1 and block.sharding == "fsdp"
+    states = whole_states(trainer.model, opened.here.first) if sharded else None
+    if not opened.here.first:
+        return
+    tuned = trainer.accelerator.unwrap_model(trainer.model)
+    if found.keep_start or states is not None:
+        tuned = load_model(context.start, block)
+    if states is not None and not found.keep_start:
+        tuned = with_states(tuned, states, block)
+    save_model(tuned, opened.chat, context.start, context.out)
+    _points.finish(opened)
 
 
 def _watch(opened: Opened, encoded: Encoded[Any], built: Built) -> Watch:
@@ -104,6 +149,7 @@ def _watch(opened: Opened, encoded: Encoded[Any], built: Built) -> Watch:
         "layout": built.layout,
         "precision": precision(opened),
         "versions": _versions(),
+        **({"spread": [opened.here.size, block.sharding]} if opened.here.size > 1 else {}),
     }
     order = Order(
         built.lengths, context.seed, block.batch_size * block.gradient_accumulation_steps, block.group_by_length
@@ -116,6 +162,7 @@ def _watch(opened: Opened, encoded: Encoded[Any], built: Built) -> Watch:
         fingerprint=sha256(identity),
         save_seconds=block.save_seconds,
         save_steps=block.save_steps,
+        here=opened.here,
         progress=context.progress,
     )
     built.trainer.watch = watch
@@ -127,12 +174,12 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
-def _train(opened: Opened, built: Built, watch: Watch) -> int:
-    """Trains; returns the step that it resumed from (0: from the beginning)."""
+def _train(opened: Opened, built: Built, watch: Watch) -> tuple[int, tuple[int, int]]:
+    """Trains; returns the step that it resumed from (0: from the beginning), and the tokens that were seen by then."""
     from transformers.trainer_callback import PrinterCallback
 
     trainer = built.trainer
-    found = _checkpoint.newest(Path(trainer.args.output_dir), watch.fingerprint)
+    found = _checkpoint.newest(Path(trainer.args.output_dir), watch.fingerprint, opened.here.rank)
     saver = _checkpoint.saver(watch, found[1] if found else None)
     saver.trainer = trainer
     trainer.remove_callback(PrinterCallback)
@@ -145,7 +192,9 @@ def _train(opened: Opened, built: Built, watch: Watch) -> int:
         trainer.add_callback(keeper)
     trainer.train_dataset = built.items
     trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
-    return int(found[0].name.rpartition("-")[2]) if found else 0
+    if found is None:
+        return 0, (0, 0)
+    return int(found[0].name.rpartition("-")[2]), (found[1]["tokens"], found[1]["trained"])
 
 
 def _report(
@@ -156,6 +205,9 @@ def _report(
         "device": str(opened.device),
         "precision": precision(opened),
         "layout": built.layout,
+        "attention": str(getattr(opened.model.config, "_attn_implementation", None)),
+        "recomputed": str(recomputes(opened)).lower(),
+        "devices": f"{opened.here.size} {built.trainer.accelerator.distributed_type.value}",
         "resumed_from_step": str(resumed),
     }
     return TrainReport(
@@ -186,8 +238,14 @@ def _memory(block: Tuning) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise StageFailed(
-            f"{block.name} ran out of memory: lower batch_size and raise gradient_accumulation_steps by as much (the "
-            f"result stays the same), set `gradient_checkpointing: true`, or train adapters with `lora: {{}}`. "
-            f"PyTorch: {error}"
-        ) from error
+        rows = block.batch_size
+        ways = [
+            f"batch_size: {max(1, rows // 2)} with gradient_accumulation_steps: "
+            f"{block.gradient_accumulation_steps * 2} (the result stays the same)"
+            if rows > 1
+            else "a smaller max_length (batch_size is 1 already)",
+            *([] if block.gradient_checkpointing else ["gradient_checkpointing: true (the same result, slower)"]),
+            *([] if block.lora else ["adapters with `lora: {}`"]),
+            *([] if block.sharding == "fsdp" else ["several devices with `devices: 2, sharding: fsdp`"]),
+        ]
+        raise StageFailed(f"{block.name} ran out of memory. Set {', or '.join(ways)}. PyTorch: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from harness.blocks.kinds import TrainContext
 from harness.errors import UserError
 from harness.finetune._data import Pair, Row, named
 from harness.finetune._models import load_model, lora_config
+from harness.finetune._world import ALONE, World, world
 
 if TYPE_CHECKING:
     from harness.finetune._options import Tuning
@@ -27,6 +29,7 @@ class Opened:
     device: Any
     limit: int
     """Longest sequence: `max_length`, or fewer positions where the model has fewer."""
+    here: World = ALONE
 
     @property
     def hidden(self) -> int:
@@ -70,7 +73,7 @@ def settings(opened: Opened) -> dict[str, Any]:
     further = {name: value for name, value in block.trl.items() if name != "model_init_kwargs"}
     return {
         "output_dir": str(opened.context.work),
-        "per_device_train_batch_size": block.batch_size,
+        "per_device_train_batch_size": block.batch_size // block.devices,
         "num_train_epochs": block.epochs,
         "seed": opened.context.seed % 2**32,
         "bf16": precision(opened) == "bfloat16" and block.dtype == "float32",
@@ -82,6 +85,9 @@ def settings(opened: Opened) -> dict[str, Any]:
         "dataloader_pin_memory": not cpu,
         "remove_unused_columns": False,
         "use_cpu": cpu,
+        "gradient_checkpointing": recomputes(opened),
+        "use_liger_kernel": block.use_liger_kernel,
+        **_spread(opened),
         **{name: getattr(block, name) for name in _SAME},
         **further,
     }
@@ -89,8 +95,31 @@ def settings(opened: Opened) -> dict[str, Any]:
 
 _SAME = (
     "gradient_accumulation_steps", "learning_rate", "optim", "lr_scheduler_type", "warmup_steps", "weight_decay",
-    "max_grad_norm", "gradient_checkpointing", "logging_steps", "save_total_limit",
+    "max_grad_norm", "logging_steps", "save_total_limit",
 )  # fmt: skip
+_STATES = 16
+"""Bytes per parameter of a full training: weights, gradients and two moments, in float32."""
+
+
+def _spread(opened: Opened) -> dict[str, Any]:
+    """Arguments of one of several processes. Every parameter takes part in every step, so none is searched for."""
+    if opened.here.size == 1:
+        return {}
+    backend = {"ddp_backend": "gloo"} if opened.device.type == "cpu" else {}
+    fsdp = {"fsdp": True, "fsdp_config": {"version": 2}} if opened.block.sharding == "fsdp" else {}
+    return {"ddp_find_unused_parameters": False, **backend, **fsdp}
+
+
+def recomputes(opened: Opened) -> bool:
+    """Whether activations are recomputed: as the block says, else where a training fills a third of a GPU's memory."""
+    if opened.block.gradient_checkpointing is not None or opened.device.type != "cuda":
+        return bool(opened.block.gradient_checkpointing)
+    import torch
+
+    _, memory = torch.cuda.mem_get_info(opened.device)
+    shards = opened.here.size if opened.block.sharding == "fsdp" else 1
+    states = _STATES if opened.block.lora is None else _STATES // 4
+    return bool(3 * states * sum(p.numel() for p in opened.model.parameters()) / shards > memory)
 
 
 def configured(name: str, arguments: dict[str, Any]) -> Any:
@@ -102,9 +131,12 @@ def configured(name: str, arguments: dict[str, Any]) -> Any:
     import trl
 
     try:
-        return getattr(trl, name)(**arguments)
+        made = getattr(trl, name)(**arguments)
     except (TypeError, ValueError) as error:
         raise UserError(f"TRL's {name} refuses an option: {error}") from error
+    if made.n_gpu > 1:  # several GPUs are in sight and one process trains: on the first, not on copies in threads
+        made._n_gpu = 1  # noqa: SLF001
+    return made
 
 
 def steps_for(block: Tuning, items: int, tokens: int) -> int:
@@ -140,6 +172,8 @@ def open_start(block: Tuning, context: TrainContext) -> Opened:
     Raises:
         UserError: the model does not load, or the device is not here.
     """
+    import torch
+
     from harness.engines.loading import device_of
     from harness.records.chat import ChatFormat
 
@@ -148,10 +182,26 @@ def open_start(block: Tuning, context: TrainContext) -> Opened:
         raise UserError(
             f"training runs on the first visible GPU: set CUDA_VISIBLE_DEVICES={device.index}, device: cuda"
         )
+    here = world()
+    if device.type == "cuda" and here.size > 1:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    _check_liger(block, device.type)
     model = load_model(context.start, block)
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or block.max_length
     chat = ChatFormat.from_folder(context.start)
-    return Opened(block, context, chat, model, device, min(block.max_length, positions))
+    return Opened(block, context, chat, model, device, min(block.max_length, positions), here)
+
+
+def _check_liger(block: Tuning, device: str) -> None:
+    from transformers.utils import is_liger_kernel_available
+
+    if not block.use_liger_kernel:
+        return
+    if device == "cpu" or not is_liger_kernel_available():
+        lack = "a GPU: this training runs on the CPU" if device == "cpu" else "the package liger-kernel"
+        raise UserError(
+            f"use_liger_kernel needs {lack}. On a machine with a GPU: pip install liger-kernel; else leave it out"
+        )
 
 
 def check_vocabulary(model: Any, rows: Sequence[Row | Pair]) -> None:

@@ -13,6 +13,7 @@ from harness.blocks.base import OptionalRole, identity
 from harness.blocks.kinds import TrainContext, TrainReport
 from harness.errors import StageFailed, UserError
 from harness.finetune._data import Encoded, Pair, encode_pairs
+from harness.finetune._launch import launched, spreads
 from harness.finetune._losses import SMOOTHED, SUMS, Loss, arguments, start_loss, trainer_class
 from harness.finetune._models import load_model
 from harness.finetune._options import Tuning
@@ -41,6 +42,7 @@ class Dpo(Tuning):
     """
 
     name: ClassVar[str] = "dpo"
+    version: ClassVar[int] = 2  # since 2: other last digits, from scoring the answers' positions only
     config: ClassVar[Literal["SFTConfig", "DPOConfig"]] = "DPOConfig"
 
     reference: OptionalRole = identity(None, description="The reference model; by default the start model.")
@@ -108,6 +110,8 @@ class Dpo(Tuning):
         Raises:
             StageFailed: no pair is left, and `on_stop` is `report`.
         """
+        if spreads(self):
+            return launched(self, rows, context)
         split = HeldOut(self.held_out)
         given = split.trained(iter(rows))
         first = next(given, None)

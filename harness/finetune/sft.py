@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 from harness.blocks.base import identity
 from harness.blocks.kinds import TrainContext, TrainReport
 from harness.errors import UserError
-from harness.finetune._batches import RowCollator, items_of
+from harness.finetune._batches import Layout, RowCollator, items_of
 from harness.finetune._data import Encoded, Row, encode_rows
 from harness.finetune._guards import guarded
 from harness.finetune._isolation import layout_for
+from harness.finetune._launch import launched, spreads
 from harness.finetune._options import Tuning
 from harness.finetune._run import tune
 from harness.finetune._setup import Built, Opened, adapters, configured, steps_for
@@ -28,6 +29,7 @@ class Sft(Tuning):
     """
 
     name: ClassVar[str] = "sft"
+    version: ClassVar[int] = 2  # since 2: other last digits, from batches with less padding
     config: ClassVar[Literal["SFTConfig", "DPOConfig"]] = "SFTConfig"
 
     loss_on: LossOn | None = identity(
@@ -44,6 +46,8 @@ class Sft(Tuning):
 
     def train(self, rows: Iterable[Example], context: TrainContext) -> TrainReport:
         """Tunes the start model on the rows and writes `context.out`."""
+        if spreads(self):
+            return launched(self, rows, context)
 
         def encode(opened: Opened) -> Encoded[Row]:
             encoded = encode_rows(rows, opened.chat, opened.limit, self.loss_on)
@@ -57,13 +61,13 @@ class Sft(Tuning):
         from datasets import Dataset
 
         rows = encoded.rows
-        probe = [row.ids.tolist() for row in rows[:2]]
-        layout = layout_for(opened.model, opened.device.type == "cpu", self.packing, probe)
+        layout = _layout(opened, rows, self.packing)
         if layout is None:
             raise UserError(
                 f"the model in {opened.context.start} does not keep packed rows apart: write packing: false"
             )
-        items = items_of(rows, opened.limit if layout == "packed" and self.packing else None)
+        items = items_of(rows, opened.limit if self.packing else None)
+        smoothed = bool(arguments.get("label_smoothing_factor"))  # its loss shifts the labels itself
         trained = [int(row.train.sum()) for row in rows]
         tokens = [len(row.ids) for row in rows]
         arguments |= {
@@ -77,7 +81,22 @@ class Sft(Tuning):
             # the rows themselves follow in `tune`: as arrays they cost a tenth of the memory and none of the copying
             train_dataset=Dataset.from_dict({"input_ids": [[0]], "labels": [[0]]}),
             processing_class=opened.chat.tokenizer,
-            data_collator=RowCollator(rows, opened.pad, layout, opened.hidden),
+            data_collator=RowCollator(
+                rows, opened.pad, layout, opened.hidden, not smoothed, 8 if opened.device.type == "cuda" else 1
+            ),
             peft_config=adapters(opened),
         )
         return Built(trainer, items, [sum(tokens[r] for r in item) for item in items], tokens, trained, layout)
+
+
+def _layout(opened: Opened, rows: Sequence[Row], packing: bool) -> Layout | None:
+    """Asked of the model on the device that it trains on, whose attention kernels are its own.
+
+    Sharded weights go back where they came from: each device is to hold its shard only.
+    """
+    probe = [row.ids.tolist() for row in rows[:2]]
+    opened.model.to(opened.device)
+    layout = layout_for(opened.model, opened.device.type == "cpu", packing, probe)
+    if opened.here.size > 1 and opened.block.sharding == "fsdp":
+        opened.model.to("cpu")
+    return layout

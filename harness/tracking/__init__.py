@@ -4,7 +4,7 @@ A run starts it with `start` and ends it with `drain`; neither imports MLflow, a
 outage left out is filled in by the next run of the same experiment.
 """
 
-from harness.tracking.launch import Outcome, Sink, drain, start
+from harness.tracking.launch import Outcome, Sink, drain, release, start
 from harness.tracking.ui import Ui, ui
 
-__all__ = ["Outcome", "Sink", "Ui", "drain", "start", "ui"]
+__all__ = ["Outcome", "Sink", "Ui", "drain", "release", "start", "ui"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from harness.store.home import Home
@@ -58,6 +59,14 @@ def start(home: Home, experiment: str, plan_key: str, env: Mapping[str, str]) ->
             start_new_session=True,  # Ctrl-C is for the run; this process is told by its standard input
         )
     return Sink(home, experiment, plan_key, process)
+
+
+def release(sink: Sink) -> None:
+    """Tells the process that the run is over, so that it writes the rest while the caller goes on; then `drain` it."""
+    if sink.process is not None and sink.process.stdin is not None:
+        with suppress(OSError):  # it has ended: `drain` says how
+            sink.process.stdin.write(b".")
+            sink.process.stdin.flush()
 
 
 def drain(sink: Sink, timeout: float = 60.0) -> Outcome:

@@ -130,7 +130,10 @@ def _interval(
 
 
 def rows(step_name: str, iteration: int, manifest: Mapping[str, Any]) -> list[Point]:
-    """How many rows a step gave, how many it dropped for which reason, and what its block counted and measured."""
+    """How many rows a step gave, how many it dropped for which reason, and what its block counted and measured.
+
+    Of a training also its speed and memory, under `cost/<step>/`.
+    """
     time, prefix = milliseconds(manifest), f"data/{step_name}"
     dropped = Counter({reason: int(n) for reason, n in (manifest.get("dropped") or {}).items()})
     counts = {f"{prefix}/rows": manifest.get("rows"), f"{prefix}/dropped": dropped.total()}
@@ -138,6 +141,7 @@ def rows(step_name: str, iteration: int, manifest: Mapping[str, Any]) -> list[Po
     report = manifest.get("report") or {}
     counts |= {f"{prefix}/count:{name}": n for name, n in (report.get("counts") or {}).items()}
     counts |= {f"{prefix}/{name}": value for name, value in (report.get("figures") or {}).items()}
+    counts |= {f"cost/{step_name}/{name}": value for name, value in (report.get("speed") or {}).items()}
     there = [(key, float(n)) for key, n in counts.items() if n is not None]
     return [Point(safe(key), n, time, iteration) for key, n in there if math.isfinite(n)]
 

@@ -22,14 +22,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from harness.analysis.grid import Grid, read_grid
+from harness.clock import timed
 from harness.errors import EXIT_INTERNAL, EXIT_OK, LoopbenchError, UserError
+from harness.loop.slices import Life, folder_of_environment
 from harness.store.home import Home
 from harness.store.locks import lease
+from harness.tracking.system import metered
 from harness.tracking.tracker import Unreachable
 from harness.tracking.where import SETTINGS, Stamp, owed, place, tracking_uri, write_stamp
 from harness.tracking.writer import Writer
 
-POLL = 1.0
+POLL = 3.0
 """Seconds between looks at the journal."""
 RETRY = (5.0, 60.0)
 """First and longest pause after MLflow did not answer, in seconds; it doubles in between."""
@@ -65,16 +68,18 @@ def follow(home: Home, experiment: str, plan_key: str, env: Mapping[str, str], w
         grid = _planned(home, experiment, plan_key, wait)
         writer, journal = Writer(home, grid, uri), home.journal_file(experiment)
         seen, pause, due = -1, RETRY[0], 0.0
-        while not wait(POLL):
-            size = journal.stat().st_size if journal.exists() else 0
-            if size == seen or time.monotonic() < due:
-                continue
-            try:
-                writer.write(final=False)
-                seen, pause = size, RETRY[0]
-            except Unreachable as error:
-                print(error, file=sys.stderr, flush=True)
-                due, pause = time.monotonic() + pause, min(2 * pause, RETRY[1])
+        with metered(uri) as meter:
+            while not wait(POLL):
+                size = journal.stat().st_size if journal.exists() else 0
+                if size == seen or time.monotonic() < due:
+                    continue
+                try:
+                    writer.write(final=False)
+                    meter.on(writer.parent)
+                    seen, pause = size, RETRY[0]
+                except Unreachable as error:
+                    print(error, file=sys.stderr, flush=True)
+                    due, pause = time.monotonic() + pause, min(2 * pause, RETRY[1])
         return _last(writer)
 
 
@@ -116,6 +121,7 @@ def _alone(home: Home, experiment: str) -> contextlib.AbstractContextManager[Non
     )
 
 
+@timed("waiting")
 def _stdin(seconds: float) -> bool:
     return bool(select.select([sys.stdin], [], [], seconds)[0])
 
@@ -135,11 +141,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     home = Home(given.home)
     try:
-        if given.follow:
-            os.nice(5)  # the run comes first
-            follow(home, given.experiment, given.plan, os.environ, _stdin)
-        else:
-            replay(home, given.experiment, os.environ)
+        with Life(folder_of_environment(), "MLflow")():
+            if given.follow:
+                os.nice(5)  # the run comes first
+                follow(home, given.experiment, given.plan, os.environ, _stdin)
+            else:
+                replay(home, given.experiment, os.environ)
     except LoopbenchError as error:
         print(error, file=sys.stderr)
         return error.exit_code

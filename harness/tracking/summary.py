@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.analysis.grid import Grid, SuiteFacts
+from harness.loop.foretold import summed
 from harness.records.hashing import sha256
 from harness.records.jsonable import plain
+from harness.store import journal
 from harness.store.home import Home
 from harness.tracking.deltas import comparison
-from harness.tracking.points import milliseconds, safe
+from harness.tracking.points import Point, milliseconds, safe
 from harness.tracking.tracker import Run, Tracker
 from harness.tracking.units import Batch, Reader
 from harness.tracking.where import masked
@@ -68,7 +70,17 @@ class Summary:
         found = comparison(self.grid)
         tracker.text(parent, "comparison.json", json.dumps(found.document, ensure_ascii=False, indent=1))
         points = found.points(self.ended() or 0) if complete else []
+        points += self._forecast() if complete else []
         tracker.log(parent, {unit: Batch(points=points, tags={"mlflow.note.content": found.note()})})
+
+    def _forecast(self) -> list[Point]:
+        """How far off the forecasts of the grid's stages were: medians of absolute errors, as shares."""
+        events = [
+            e for e in journal.read(self.home.journal_file(self.grid.experiment)) if e.get("key") in self.grid.stages
+        ]
+        time = self.ended() or 0
+        found = summed(events).items()
+        return [Point(f"forecast/{name}_error", e.median, time, 0) for name, e in found if e.median is not None]
 
     def _graded(self) -> list[str]:
         turns = [turn for cell in self.grid.cells for turn in cell.turns]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from harness.analysis.costs import failures
 from harness.analysis.grid import Cell, Grid
+from harness.clock import timed
 from harness.store import journal
 from harness.store.artifacts import Store
 from harness.store.home import Home
@@ -45,6 +46,8 @@ class Writer:
     home: Home
     grid: Grid
     uri: str
+    parent: str | None = None
+    """MLflow's id of the parent run, once it is there."""
     _tracker: Tracker | None = None
     _units: dict[str, list[Unit]] = field(default_factory=dict)
 
@@ -53,6 +56,7 @@ class Writer:
         self._units = {cell.name: cell_units(self.grid, cell, self._reader) for cell in self.grid.cells}
         self._summary = Summary(self.home, self.grid, self._reader)
 
+    @timed("tracking")
     def write(self, final: bool) -> bool:
         """Logs all that is done and not logged yet; True when nothing of the plan is left.
 
@@ -68,6 +72,8 @@ class Writer:
             parent = self._parent(tracker, past)
             complete = [self._cell(tracker, parent, cell, past, final) for cell in self.grid.cells]
             everything = all(complete)
+            if not final:
+                tracker.finish(parent, "RUNNING", None)  # system metrics are sampled while it says so
             if final:
                 self._summary.write(tracker, parent, everything)
                 tracker.finish(parent, _status(everything, bool(past.failed)), self._summary.ended())
@@ -82,6 +88,7 @@ class Writer:
 
     def _parent(self, tracker: Tracker, past: History) -> Run:
         run = tracker.run(self._identity("grid", f"grid-{self.grid.plan_key[:12]}", past))
+        self.parent = run.id
         if "config" not in run.logged:
             tracker.text(run, "config.yaml", self._summary.config_yaml())
             tracker.log(run, {"config": Batch()})

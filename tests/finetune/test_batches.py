@@ -70,18 +70,35 @@ def row(start: int, length: int, weight: float = 1.0) -> Row:
 
 
 def test_positions_begin_anew_and_no_row_predicts_the_next() -> None:
-    rows = [row(100, 6), row(200, 2), row(300, 3)]
+    rows = [row(100, 7), row(200, 3), row(300, 4)]
     batch = RowCollator(rows, 0, "packed", hidden=1)([[0], [1], [2]])
     assert batch["input_ids"].tolist() == [[100, 101, 102, 103, 104, 105], [300, 301, 302, 200, 201, 0]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5], [0, 1, 2, 0, 1, 0]]
-    assert batch["labels"].tolist() == [[-100, -100, -100, 103, 104, 105], [-100, 301, 302, -100, 201, -100]]
+    assert batch["labels"].tolist() == [[-100, -100, 103, 104, 105, 106], [-100, 302, 303, 201, 202, -100]]
+    assert batch["shift_labels"] is batch["labels"]
     assert batch["rows"] == [0, 1, 2]
+    assert batch["trained"] == 8
     assert "attention_mask" not in batch
     assert "weights" not in batch
 
 
+def test_without_the_shift_each_place_holds_its_own_token() -> None:
+    rows = [row(100, 6), row(200, 2), row(300, 3)]
+    batch = RowCollator(rows, 0, "packed", hidden=1, shifted=False)([[0], [1], [2]])
+    assert batch["input_ids"].tolist() == [[100, 101, 102, 103, 104, 105], [300, 301, 302, 200, 201, 0]]
+    assert batch["labels"].tolist() == [[-100, -100, -100, 103, 104, 105], [-100, 301, 302, -100, 201, -100]]
+    assert "shift_labels" not in batch
+
+
+def test_flash_attention_gets_all_rows_as_one_sequence() -> None:
+    rows = [row(100, 4), row(200, 3), row(300, 2)]
+    batch = RowCollator(rows, 9, "flat", multiple=8)([[2], [0, 1]])
+    assert batch["input_ids"].tolist() == [[300, 100, 101, 102, 200, 201, 9, 9]]
+    assert batch["position_ids"].tolist() == [[0, 0, 1, 2, 0, 1, 0, 1]]
+
+
 def test_the_padded_layout_leaves_the_mask_out_and_the_masked_one_has_it() -> None:
-    rows = [row(100, 4), row(200, 2, weight=0.5)]
+    rows = [row(100, 5), row(200, 3, weight=0.5)]
     padded = RowCollator(rows, 9, "padded")([[0], [1]])
     assert padded["input_ids"].tolist() == [[100, 101, 102, 103], [200, 201, 9, 9]]
     assert padded["position_ids"].tolist() == [[0, 1, 2, 3]] * 2

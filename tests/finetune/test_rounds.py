@@ -13,9 +13,10 @@ from tuning import pairs, weights
 
 from harness.blocks.kinds import TrainContext
 from harness.errors import StageFailed, UserError
-from harness.finetune._rounds import HeldOut, held_out, signal
+from harness.finetune._rounds import HeldOut, signal
 from harness.finetune.dpo import Dpo
 from harness.records.example import Example, Origin
+from harness.records.held import held_out
 
 Make = Callable[..., TrainContext]
 FAST: dict[str, Any] = {"learning_rate": 3e-3, "epochs": 3, "batch_size": 8, "logging_steps": 1}
@@ -49,7 +50,7 @@ def test_only_the_newest_round_is_measured() -> None:
 
 def test_older_answers_do_not_stand_in_where_the_newest_of_held_out_prompts_all_equal_the_data() -> None:
     split = HeldOut(0.25)
-    newer = [row for row in of_round(pairs(100), 2) if not held_out(row, 0.25)]
+    newer = [row for row in of_round(pairs(100), 2) if not held_out(row.group, 0.25)]
     list(split.trained(iter([*newer, *of_round(pairs(100), 1)])))
     assert split.rows
     assert split.fresh() == []
@@ -99,7 +100,7 @@ def test_the_stop_rule() -> None:
 def indistinct(count: int, share: float) -> list[Example]:
     """Pairs that part in training, and are equal where they are held out."""
     rows = of_round(pairs(count), 1)
-    return [replace(row, rejected=row.answer) if held_out(row, share) else row for row in rows]
+    return [replace(row, rejected=row.answer) if held_out(row.group, share) else row for row in rows]
 
 
 def test_a_round_that_teaches_nothing_says_stop_and_may_give_its_start_back(context: Make, base: Path) -> None:

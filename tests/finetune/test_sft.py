@@ -282,7 +282,10 @@ def test_lacking_weights_are_refused(context: Make, base: Path, tmp_path: Path) 
 
 def test_every_option_is_identity_or_runtime() -> None:
     runtime = {name for name, info in Sft.model_fields.items() if option_class(info) == "runtime"}
-    assert runtime == {"gradient_checkpointing", "logging_steps", "save_seconds", "save_steps", "save_total_limit"}
+    saving = {"save_seconds", "save_steps", "save_total_limit"}
+    assert runtime == {"gradient_checkpointing", "logging_steps", "devices", "sharding"} | saving
+    assert Sft(devices=2, sharding="fsdp").identity_options() == Sft().identity_options()
+    assert Sft(attn_implementation="eager").identity_options() != Sft().identity_options()
     assert Sft(logging_steps=1).identity_options() == Sft().identity_options()
     assert Sft(learning_rate=1e-3).identity_options() != Sft().identity_options()
     json.dumps(Sft(lora={"r": 2}).identity_options())

@@ -138,3 +138,11 @@ def test_curves_leave_out_what_is_no_number() -> None:
     history = [{"step": 1, "loss": 2.0, "epoch": 0.1}, {"step": 2, "loss": float("nan"), "note": "x"}]
     found = points.curves("sft", 10, {"created": 2.0, "report": {"history": history}})
     assert found == [Point("train/sft/loss", 2.0, 2000, 11)]
+
+
+def test_a_trainings_speed_and_memory_are_costs_of_its_step() -> None:
+    report = {"speed": {"tokens_per_second": 900.5, "mfu": 0.25}, "figures": {"loss/expected": 0.7}}
+    found = points.rows("sft", 2, {"created": 2.0, "rows": 5, "report": report})
+    assert Point("cost/sft/tokens_per_second", 900.5, 2000, 2) in found
+    assert Point("cost/sft/mfu", 0.25, 2000, 2) in found
+    assert Point("data/sft/loss/expected", 0.7, 2000, 2) in found
