@@ -14,22 +14,47 @@ from harness.cli.options import experiment_argument, json_option, print_json, se
 @experiment_argument
 @set_option
 @click.option("--stages", is_flag=True, help="List every stage, not only the sums.")
+@click.option("--calibrate", is_flag=True, help="Measure each model for some seconds first; kept for later forecasts.")
 @json_option
-def plan_command(experiment: str, overrides: tuple[str, ...], stages: bool, as_json: bool) -> None:
+def plan_command(experiment: str, overrides: tuple[str, ...], stages: bool, calibrate: bool, as_json: bool) -> None:
     """Show the stages of an experiment and what they will cost, without running them."""
     from harness import api
+    from harness.loop import calibrate as measuring
+    from harness.loop.engines import engines_of, reasons
     from harness.loop.forecast import forecast
     from harness.store.home import Home
 
     plan = api.plan(experiment, overrides)
+    for told in measuring.calibrate(plan, Home.find()) if calibrate else ():
+        click.echo(_told(told), err=True)
     cast = forecast(plan, Home.find())
     if as_json:
-        print_json(cast.to_json())
+        print_json(cast.to_json() | {"engines": engines_of(plan)})
         return
     _print(plan, cast)
+    for reason in reasons(plan):
+        click.echo(reason)
     if stages:
         for line in cast.stages:
-            click.echo(f"{'done   ' if line.done else 'to run '} {line.key[:12]}  {line.action:<10} {line.label}")
+            click.echo(_listed(line))
+
+
+def _told(told: Any) -> str:
+    if told.why is not None:
+        return f"{told.model} could not be measured: {told.why}"
+    return f"{told.model}: " + ", ".join(f"{name} {rate:,.0f} tokens/s" for name, rate in told.rates.items())
+
+
+def _listed(line: Any) -> str:
+    state = f"{'done' if line.done else 'to run':<6} {line.key[:12]}  {line.action:<10}"
+    if line.done:
+        return f"{state} {line.label}"
+    tokens = "" if line.tokens is None else f", {line.tokens:,} tokens"
+    return f"{state} {line.label}  ({line.seconds:.1f} s by {line.basis}{tokens}, {_gib(line.memory or 0)})"
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
 
 
 def _print(plan: Any, cast: Any) -> None:
@@ -49,6 +74,7 @@ def _print(plan: Any, cast: Any) -> None:
         ("to run", "right"),
         ("seconds", "right"),
         ("tokens", "right"),
+        ("memory", "right"),
     ):
         table.add_column(title, justify=side)  # type: ignore[arg-type]
     actions = Counter(line.action for line in cast.stages)
@@ -63,6 +89,7 @@ def _print(plan: Any, cast: Any) -> None:
             str(len(left)),
             f"{sum(x.seconds for x in left):.0f}",
             f"{tokens:,}",
+            _gib(max((x.memory or 0 for x in left), default=0)),
         )
     Console().print(table)
     click.echo(f"about {cast.wall:.0f} s with {cast.workers} workers ({cast.basis}); money: {cast.money}")

@@ -74,6 +74,8 @@ class View:
 
     def _done(self, stage: Stage, data: Mapping[str, Any]) -> None:
         self.done += 1
+        for note in data.get("engine_notes") or ():
+            self._say(f"{stage.label}: {note}")
         if self.live:
             self._remove(stage)
             self.bars.update(self.tasks["all"], completed=self.done)

@@ -35,6 +35,8 @@ def status_command(experiment: str | None, as_json: bool) -> None:
 
 
 def _report(home: Any, name: str) -> dict[str, Any]:
+    from harness.analysis.trainings import trainings
+    from harness.loop import foretold
     from harness.store import journal
     from harness.store.artifacts import Store
 
@@ -61,6 +63,12 @@ def _report(home: Any, name: str) -> dict[str, Any]:
         "failed": {key: why for key, why in failed.items() if key in grid["stages"] and key not in finished},
         "held": {key: why for key, why in held.items() if key in grid["stages"] and key not in finished},
         "cells": dict(cells),
+        "forecast": foretold.to_json(foretold.summed(e for e in events if e.get("key") in grid["stages"])),
+        "training": trainings(
+            store.manifest("model", key)
+            for key in done
+            if (grid["stages"][key]["kind"], grid["stages"][key]["action"]) == ("model", "finetune")
+        ),
         "last_event": events[-1] if events else None,
     }
 
@@ -77,6 +85,13 @@ def _print(report: dict[str, Any]) -> None:
         f"{report['experiment']}: {report['done']} of {report['stages']} stages done; cells: {cells}; "
         f"last event: {last}"
     )
+    if (seconds := report["forecast"].get("seconds")) is not None:
+        off = "" if seconds["median"] is None else f", half of the stages within {seconds['median']:.0%}"
+        click.echo(f"  forecast {seconds['said']:.0f} s of work for what took {seconds['was']:.0f} s{off}")
+    if report["training"]:
+        from harness.analysis.trainings import line
+
+        click.echo(f"  {line(report['training'])}")
     for why in report["failed"].values():
         click.echo(f"  failed  {why}")
     if report["held"]:

@@ -95,7 +95,7 @@ class Trials:
         return [
             _priced(role, binding.spec, self._count(stage, role, rows), self.mean)
             for role, binding in stage.models.items()
-            if binding.spec.engine == "openai"
+            if binding.spec.remote
         ]
 
     def _count(self, stage: Stage, role: str, rows: int | None) -> _Count:

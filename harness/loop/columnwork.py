@@ -18,7 +18,8 @@ from harness.loop import inputs
 from harness.loop.drive import drive
 from harness.loop.inputs import DROPPED, ROWS
 from harness.loop.job import SHARD, Job, Result, reported
-from harness.loop.shards import resumable_parts
+from harness.loop.shards import Claims, resumable_parts, share_parts
+from harness.loop.sharing import shareable
 from harness.records import columns, table
 from harness.records.columns import VECTOR
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 KEEP_ROWS = (ROWS, DROPPED)
 REASON = "reason"
+_NAME = f"columns-{SHARD}"
 PART = 16_384
 """Rows that a selector is given at once which decides each by itself."""
 
@@ -50,8 +52,8 @@ def score(job: Job) -> Result:
 Given = Callable[[Iterator["pa.Table"]], Iterator[tuple["pa.Table", Mapping[str, Sequence[Any]]]]]
 
 
-def _by_shard(job: Job, block: kinds.Scorer, told: list[Result]) -> Given:
-    """Columns of one shard after the other; the shard's file holds its columns only."""
+def _shards(job: Job, block: kinds.Scorer) -> Callable[[pa.Table], Result]:
+    """What a shard's file holds: its columns, what they cost, and what the block told."""
     context = job.context()
 
     def shard(part: pa.Table) -> Result:
@@ -62,16 +64,57 @@ def _by_shard(job: Job, block: kinds.Scorer, told: list[Result]) -> Given:
         written = {name: _written(name, column) for name, column in values.items()}
         return {"columns": written, "cost": dict(job.cost - before), "told": context.tally.take()}
 
+    return shard
+
+
+def help_score(job: Job) -> int:
+    """Does shards of a stage that another worker is at, as long as there are free ones; returns how many."""
+    store, stage, claims = job.store, job.stage, _claims(job)
+    try:
+        parts = columns.parts(inputs.tables(store, stage.inputs, inputs.schema(store, stage.inputs)), SHARD)
+        shard = _shards(job, cast(kinds.Scorer, stage.block))
+        return share_parts(parts, job.shards, _NAME, shard, claims, lambda: store.done(stage.kind, stage.key))
+    finally:
+        claims.close()
+
+
+def _claims(job: Job) -> Claims:
+    return Claims(job.store.home.locks / f"{job.stage.key}.shards")
+
+
+def _shared(job: Job, shard: Callable[[pa.Table], Result], claims: Claims, total: int) -> None:
+    """Does all shards that no other worker is at, and leaves their files."""
+    done = 0
+
+    def told(rows: int) -> None:
+        nonlocal done
+        done += rows
+        job.progress(done, total)
+
+    of = inputs.schema(job.store, job.stage.inputs)
+    parts = columns.parts(inputs.tables(job.store, job.stage.inputs, of), SHARD)
+    share_parts(parts, job.shards, _NAME, shard, claims, lambda: False, told)
+
+
+def _by_shard(job: Job, block: kinds.Scorer, told: list[Result]) -> Given:
+    """Columns of one shard after the other; where that is worth while, other workers do some of them meanwhile."""
+    shard = _shards(job, block)
+
     def run(rows: Iterator[pa.Table]) -> Iterator[tuple[pa.Table, Mapping[str, Sequence[Any]]]]:
         total = inputs.count(job.store, job.stage.inputs)
         cost: Counter[str] = Counter()
-        done = resumable_parts(
-            columns.parts(rows, SHARD), total, job.folder / "shards", f"columns-{SHARD}", shard, job.progress
-        )
-        for part, result in done:
+        claims = _claims(job) if shareable(job.stage) and total > SHARD else None
+        if claims is not None:
+            job.progress(0, total)  # says how much there is to share
+            _shared(job, shard, claims, total)
+        progress = job.progress if claims is None else lambda done, total: None
+        parts = columns.parts(rows, SHARD)
+        for part, result in resumable_parts(parts, total, job.shards, _NAME, shard, progress, claims):
             cost.update(result["cost"])
             told.append(result["told"])
             yield part, {name: _read(name, values) for name, values in result["columns"].items()}
+        if claims is not None:
+            claims.close()
         job.cost.clear()
         job.cost.update(cost)
 
@@ -111,8 +154,13 @@ def select(job: Job) -> Result:
     """Keeps rows and drops others for a reason, as a selector decides from the columns that it needs."""
     block = cast(kinds.Selector, job.stage.block)
     context = job.context()
-    in_parts = block.row_by_row and not any(name.startswith(VECTOR) for name in block.needs())
-    decisions = (_in_parts if in_parts else _at_once)(job, block, context)
+    in_parts = not any(name.startswith(VECTOR) for name in block.needs())
+    if in_parts and isinstance(block, kinds.PartSelector):
+        decisions = _part_after_part(job, block, context)
+    elif in_parts and block.row_by_row:
+        decisions = _row_by_row(job, block, context)
+    else:
+        decisions = _at_once(job, block, context)
     counts = Counter(reason for reason in decisions if reason is not None)
     if counts.total() == len(decisions):
         why = ", ".join(f"{n:,} {reason}" for reason, n in counts.most_common()) or "it was given none"
@@ -131,16 +179,26 @@ def _at_once(job: Job, block: kinds.Selector, context: kinds.Context) -> list[st
     return _decided(block, frame, replace(context, vectors=vectors))
 
 
-def _in_parts(job: Job, block: kinds.Selector, context: kinds.Context) -> list[str | None]:
+def _row_by_row(job: Job, block: kinds.Selector, context: kinds.Context) -> list[str | None]:
     """Part by part: of the whole only the decisions are held."""
     frames = inputs.frames(job.store, job.stage.inputs, _columns(block.needs()), PART)
     return [reason for frame in frames for reason in _decided(block, frame, context)]
 
 
+def _part_after_part(job: Job, block: kinds.PartSelector, context: kinds.Context) -> list[str | None]:
+    """The parts as one stream; what the block holds of them is its own affair."""
+    frames = inputs.frames(job.store, job.stage.inputs, _columns(block.needs()), PART)
+    decisions = block.decide(frames, replace(context, scratch=job.folder))
+    return _aligned(block, decisions, inputs.count(job.store, job.stage.inputs))
+
+
 def _decided(block: kinds.Selector, frame: pd.DataFrame, context: kinds.Context) -> list[str | None]:
-    decisions = block.select(frame, context)
-    if len(decisions) != len(frame):
-        raise ValueError(f"{block.name} decided on {len(decisions)} of {len(frame)} rows")
+    return _aligned(block, block.select(frame, context), len(frame))
+
+
+def _aligned(block: kinds.Selector, decisions: list[str | None], rows: int) -> list[str | None]:
+    if len(decisions) != rows:
+        raise ValueError(f"{block.name} decided on {len(decisions)} of {rows} rows")
     return decisions
 
 

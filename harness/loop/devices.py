@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
-from pathlib import Path
 
+from harness.engines.vllm.installed import visible_devices
 
-def visible_devices() -> list[str]:
-    """Names of the CUDA devices that may be used."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]
-    nodes = Path("/dev").glob("nvidia*")
-    return sorted(m[1] for node in nodes if (m := re.fullmatch(r"nvidia(\d+)", node.name)))
+__all__ = ["cores", "default_workers", "visible_devices"]
 
 
 def cores() -> int:

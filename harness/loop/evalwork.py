@@ -9,7 +9,7 @@ was interrupted is redone whole, with the same requests side by side, so a resum
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
@@ -28,6 +28,22 @@ from harness.store.atomic import write_bytes
 ANSWERS, GRADES = "answers.parquet", "grades.parquet"
 JUDGED_SHARD = 128
 """Pairs per shard where a local model judges: each verdict is dear. A served model's verdicts are kept one by one."""
+KEPT_SPLITS = 4
+"""Splits whose items a worker holds."""
+
+
+_made: OrderedDict[str, Sequence[EvalItem]] = OrderedDict()
+
+
+def _items(suite: kinds.Suite, split: str) -> Sequence[EvalItem]:
+    """The items of a split. They follow from the options, and a run asks for the same ones dozens of times."""
+    name = sha256([type(suite).__qualname__, suite.model_dump(mode="json"), split])
+    if name not in _made:
+        _made[name] = suite.items(split)
+        while len(_made) > KEPT_SPLITS:
+            _made.popitem(last=False)
+    _made.move_to_end(name)
+    return _made[name]
 
 
 # --- answers --------------------------------------------------------------------------------------------------------
@@ -52,7 +68,7 @@ class _Stream(Desk):
 def answer(jobs: Sequence[Job]) -> list[Result]:
     """Answers the items of all jobs, which ask one model; a result for each job, aligned."""
     suites = [cast(kinds.Suite, job.stage.block) for job in jobs]
-    asked = [(number, item) for number, job in enumerate(jobs) for item in suites[number].items(str(job.stage.split))]
+    asked = [(number, item) for number, job in enumerate(jobs) for item in _items(suites[number], str(job.stage.split))]
     totals = Counter(number for number, _ in asked)
     answers: list[list[Answer]] = [[] for _ in jobs]
     costs = [Counter[str]() for _ in jobs]
@@ -111,7 +127,7 @@ def _ask(jobs: Sequence[Job], part: Sequence[tuple[int, EvalItem]]) -> dict[int,
 def _answer_json(item: EvalItem, result: Any) -> dict[str, Any]:
     if isinstance(result, Failed):
         return asdict(Answer(item=item.id, outputs=(), data={"error": result.reason}))
-    return asdict(result)
+    return dict(vars(result))
 
 
 def _answer_from(row: Mapping[str, Any]) -> Answer:
@@ -122,7 +138,7 @@ def _answer_from(row: Mapping[str, Any]) -> Answer:
 def grade(job: Job) -> Result:
     """Grades a stage's answers shard by shard, then sums up over all of them."""
     stage, suite, context = job.stage, cast(kinds.Suite, job.stage.block), job.context()
-    items = suite.items(str(stage.split))
+    items = _items(suite, str(stage.split))
     folder = job.store.open("answers", str(stage.answers))
     answers = [_answer_from(row) for row in evaltables.read_answers(folder / ANSWERS)]
     judge = cast("kinds.Judge | None", stage.judge)
@@ -132,7 +148,7 @@ def grade(job: Job) -> Result:
         with job.timer("grader"):
             asking = suite.grade([item for item, _ in part], [answer for _, answer in part], judge, context)
             made: list[Grade] = drive({"all": asking}, job.desk(context), tolerate=False)["all"]
-        return {"grades": [asdict(grade) for grade in made], "cost": dict(job.cost - before)}
+        return {"grades": [dict(vars(grade)) for grade in made], "cost": dict(job.cost - before)}
 
     about = sentinels.readings(job, items, answers)
     asked = Counter(job.cost)
@@ -149,7 +165,7 @@ def grade(job: Job) -> Result:
 
 
 def _size(job: Job) -> int:
-    local = any(binding.spec.engine != "openai" for binding in job.stage.models.values())
+    local = any(not binding.spec.remote for binding in job.stage.models.values())
     return min(SHARD, JUDGED_SHARD) if local else SHARD
 
 

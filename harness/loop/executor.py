@@ -7,25 +7,23 @@ machine, one per device, that live across stages so that imports and device star
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from typing import Any, Protocol
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
-from harness.loop import worker
+from harness.loop import forked, worker
 from harness.loop.devices import visible_devices
 from harness.loop.order import model_of
+from harness.loop.sharing import Help
 from harness.loop.stage import Stage
 from harness.store.home import Home
 
 Message = tuple[Any, ...]
-_KILLED_QUIETLY = "ignore:resource_tracker:UserWarning"
-"""A killed worker leaves the locks of its libraries to Python's tracker process, which need not tell the user."""
 
 
 class Executor(Protocol):
@@ -50,14 +48,25 @@ class Executor(Protocol):
     def close(self, kill: bool = False) -> None: ...
 
 
+@runtime_checkable
+class Helps(Protocol):
+    """An executor whose free places can do shards of a stage that another place is at."""
+
+    def help(self, place: int, stage: Stage) -> None: ...
+
+    def free(self) -> list[int]: ...
+
+
 @dataclass
 class _Place:
     number: int
-    process: SpawnProcess
+    process: BaseProcess
     connection: Connection
     keys: set[str] = field(default_factory=set)
     """Of the stages that it was given and that are not over."""
     model: str | None = None
+    helping: str | None = None
+    """Key of another place's stage that it does shards of."""
 
 
 @dataclass
@@ -69,6 +78,8 @@ class LocalExecutor:
     threads: int = 1
     run: str = field(default_factory=lambda: secrets.token_hex(8))
     """Names this run of an experiment."""
+    profile: Path | None = None
+    """The folder in which workers write down how they spend their time; None where no profile is taken."""
     _places: dict[int, _Place] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,7 +87,7 @@ class LocalExecutor:
             self._places[number] = self._start(number)
 
     def free(self) -> list[int]:
-        return [n for n, place in self._places.items() if not place.keys]
+        return [n for n, place in self._places.items() if not place.keys and place.helping is None]
 
     def last_model(self, place: int) -> str | None:
         return self._places[place].model
@@ -87,6 +98,13 @@ class LocalExecutor:
         with suppress(BrokenPipeError, ConnectionResetError):  # it died while idle: `events` reports it
             at.connection.send(list(stages))
         return at.process.pid or 0
+
+    def help(self, place: int, stage: Stage) -> None:
+        """Lets a free place do shards of a stage that another is at; it is free again when there are none left."""
+        at = self._places[place]
+        at.helping, at.model = stage.key, model_of(stage)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            at.connection.send(Help(stage))
 
     def events(self, timeout: float) -> Iterator[Message]:
         by_connection = {place.connection: place for place in self._places.values()}
@@ -99,6 +117,8 @@ class LocalExecutor:
                 continue
             if message[0] in ("done", "failed"):
                 place.keys.discard(message[1])
+            if message[0] == "helped":
+                place.helping = None
             yield message
 
     def close(self, kill: bool = False) -> None:
@@ -116,14 +136,14 @@ class LocalExecutor:
             place.connection.close()
 
     def _start(self, number: int) -> _Place:
-        context = multiprocessing.get_context("spawn")
-        os.environ.setdefault("PYTHONWARNINGS", _KILLED_QUIETLY)
+        context = forked.context(self.threads)
         ours, theirs = context.Pipe()
         devices = visible_devices()
-        setup = worker.Setup(self.home, self.threads, devices[number % len(devices)] if devices else None, run=self.run)
-        process = context.Process(
-            target=worker.main, args=(theirs, setup, os.getpid()), name=f"loopbench-worker-{number}"
+        own = _share(devices, number, self.workers)
+        setup = worker.Setup(
+            self.home, self.threads, own, run=self.run, profile=self.profile, name=f"worker {number + 1}"
         )
+        process = context.Process(target=worker.main, args=(theirs, setup), name=f"loopbench-worker-{number}")
         process.start()
         theirs.close()
         return _Place(number, process, ours)
@@ -134,3 +154,10 @@ class LocalExecutor:
         self._places[place.number] = self._start(place.number)
         for key in sorted(place.keys):
             yield ("died", key, place.process.exitcode)
+
+
+def _share(devices: Sequence[str], number: int, workers: int) -> str | None:
+    """The devices of one worker, as CUDA_VISIBLE_DEVICES names them: an even share of all, at least one."""
+    if not devices:
+        return None
+    return ",".join(devices[number::workers]) or devices[number % len(devices)]

@@ -1,51 +1,58 @@
-"""What a plan will cost, before anything is spent: rows, tokens, seconds and money per stage.
+"""What a plan will cost, before anything is spent: rows, tokens, seconds, memory and money per stage.
 
-Rows are followed through the recipe: what a source holds, what an option keeps. Seconds come from this home's own
-history where a stage of the same action and block has run before, scaled by rows; otherwise from rates measured on two
-CPU cores with the pocket models, which a plan says.
+Rows are followed through the recipe: what a source holds, what an option keeps. Tokens and seconds come from what this
+home has measured of the same action, block and model; else from its calibration (`plan --calibrate`); else from rules:
+floating-point operations over what a machine usually reaches. Each line says from which, and the run notes how far off
+it was (`harness.loop.foretold`).
 """
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from harness.loop.calls import Calls, Trials
-from harness.loop.devices import default_workers
+from harness.loop.devices import default_workers, visible_devices
 from harness.loop.plan import Plan
-from harness.loop.stage import Stage
+from harness.loop.rates import MODEL_WORK, Rates, model_of_stage, signature, typical
+from harness.loop.sizes import LIBRARIES, Sizes, sizes_of
+from harness.loop.stage import Binding, Stage
 from harness.records.values import Amount
-from harness.store import journal
 from harness.store.artifacts import MANIFEST, Store
 from harness.store.home import Home
 from harness.store.spent import Ledger
 
 RULE_SECONDS = {
-    "source": 0.2,
+    "source": 0.3,
     "scratch": 3.0,
-    "synthesize": 4.0,
-    "score": 2.0,
-    "select": 0.3,
-    "pair": 0.2,
+    "synthesize": 0.3,
+    "score": 0.2,
+    "select": 0.1,
+    "pair": 0.1,
     "leaks": 0.3,
     "clean": 0.2,
-    "finetune": 6.0,
+    "finetune": 0.5,
     "choose": 0.2,
-    "answer": 2.5,
-    "grade": 0.4,
+    "answer": 0.2,
+    "grade": 0.2,
 }
-TOKENS_PER_ROW = 60
-"""Tokens of a row where no history tells: a pocket conversation."""
+"""What a stage takes besides engines and trainers, where no history tells."""
+ROW_TOKENS = {"pocket": 60}
+OTHER_TOKENS = 400
+"""Tokens of a row where no history tells, by the model's prompt pack: a pocket conversation, one of a chat model."""
+BASIS = {
+    "history": "from this home's own runs",
+    "calibration": "from this home's calibration",
+    "rule": "from rules, not from measurements: `loopbench plan --calibrate` measures",
+}
 
 
 @dataclass(frozen=True)
 class Line:
-    """The forecast of one stage; `rows` and `tokens` are None where they cannot be known yet."""
+    """The forecast of one stage; `rows`, `tokens` and `memory` are None where they cannot be known yet."""
 
     key: str
     action: str
@@ -55,6 +62,10 @@ class Line:
     rows: int | None
     tokens: int | None
     seconds: float
+    memory: int | None = None
+    """Bytes that the worker holds at most, its libraries included."""
+    basis: str = "rule"
+    """Where seconds come from: `history`, `calibration` or `rule`."""
     served: tuple[Calls, ...] = ()
     """What it asks of served models, if it still has to run."""
 
@@ -92,15 +103,14 @@ class Forecast:
 
 def forecast(plan: Plan, home: Home, workers: int | None = None) -> Forecast:
     """Follows rows through the plan and sums what is left."""
-    store, history = Store(home), _history(home)
-    rows: dict[str, int | None] = {}
     spent = Ledger(home.spent_file(plan.experiment.name)).spent()
     trials = Trials(spent.completion_tokens / spent.calls if spent.calls else None)
-    lines = [_line(stage, store, rows, history, trials) for stage in plan.stages.values()]
+    view = _View(plan, Store(home), Rates(home), trials)
+    lines = [view.line(stage) for stage in plan.stages.values()]
     left = sum(line.seconds for line in lines if not line.done)
     count = workers or default_workers()
-    known = any((line.action, line.block) in history for line in lines)
-    basis = "from this home's own runs" if known else "from rates measured with the pocket models on 2 cores"
+    longest = {basis: sum(line.seconds for line in lines if line.basis == basis) for basis in BASIS}
+    basis = BASIS[max(longest, key=lambda name: longest[name])]
     limits = plan.experiment.limits
     money = _money(lines, spent.usd, limits.usd if limits is not None else None)
     return Forecast(tuple(lines), count, left / max(1, count), basis, said(money), money)
@@ -149,28 +159,115 @@ def said(money: Money) -> str:
     return text
 
 
-def _line(
-    stage: Stage,
-    store: Store,
-    rows: dict[str, int | None],
-    history: Mapping[tuple[str, str], float],
-    trials: Trials,
-) -> Line:
-    done = store.done(stage.kind, stage.key)
-    count = _written(store.path(stage.kind, stage.key)) if done else _rows(stage, rows)
-    rows[stage.key] = count
-    served = () if done else tuple(trials.calls_of(stage, count))
-    tokens = (
-        None
-        if count is None or stage.action not in ("synthesize", "finetune", "answer", "score")
-        else _tokens(stage, count)
+class _View:
+    """What a forecast of one plan looks at; stages are asked for parents first."""
+
+    def __init__(self, plan: Plan, store: Store, rates: Rates, trials: Trials) -> None:
+        self.stages, self.store, self.rates, self.trials = plan.stages, store, rates, trials
+        self.rows: dict[str, int | None] = {}
+        self.sizes: dict[str, Sizes | None] = {}
+
+    def line(self, stage: Stage) -> Line:
+        done = self.store.done(stage.kind, stage.key)
+        count = _written(self.store.path(stage.kind, stage.key)) if done else self._rows(stage)
+        self.rows[stage.key] = count
+        about: dict[str, Any] = {
+            "key": stage.key,
+            "action": stage.action,
+            "block": stage.name,
+            "label": stage.label,
+            "done": done,
+        }
+        if done:
+            return Line(**about, rows=count, tokens=None, seconds=0.0)
+        model = model_of_stage(stage, self.stages)
+        size = None if model is None else self._size(model)
+        served = tuple(self.trials.calls_of(stage, count))
+        tokens = self._tokens(stage, count, model)
+        seconds, basis = self._seconds(stage, count, tokens, model, size)
+        if served:
+            tokens = sum(calls.prompt_tokens + calls.completion_tokens for calls in served)
+        memory = self._memory(stage, model, size)
+        return Line(**about, rows=count, tokens=tokens, seconds=seconds, memory=memory, basis=basis, served=served)
+
+    def _rows(self, stage: Stage) -> int | None:
+        if stage.action == "answer":
+            return _items(stage)
+        return self.rows.get(str(stage.answers)) if stage.action == "grade" else _rows(stage, self.rows)
+
+    def _size(self, model: Binding) -> Sizes | None:
+        name = signature(model)
+        if name not in self.sizes:
+            self.sizes[name] = sizes_of(model.spec)
+        return self.sizes[name]
+
+    def _tokens(self, stage: Stage, rows: int | None, model: Binding | None) -> int | None:
+        if rows is None or stage.action not in MODEL_WORK or model is None:
+            return None
+        seen = self.rates.seen(stage.action, stage.name, signature(model))
+        seen = seen or self.rates.seen_elsewhere(stage.action, stage.name)
+        each = typical(seen.tokens) if seen is not None else None
+        if each is None:
+            pack = model.spec.prompt_pack
+            each = _longest(stage, ROW_TOKENS.get(pack, OTHER_TOKENS) / (2 if stage.action == "answer" else 1))
+        return round(rows * epochs_of(stage) * each)
+
+    def _seconds(
+        self, stage: Stage, rows: int | None, tokens: int | None, model: Binding | None, size: Sizes | None
+    ) -> tuple[float, str]:
+        seen = self.rates.seen(stage.action, stage.name, None if model is None else signature(model))
+        if seen is not None and (each := typical(seen.seconds)) is not None:
+            return each * max(1, rows or 1) * epochs_of(stage), "history"
+        work = MODEL_WORK.get(stage.action)
+        rule = RULE_SECONDS[stage.action]
+        rate = None if work is None or model is None else self.rates.rate(model, work, size)
+        if rate is None:
+            return rule, "rule"
+        return rule + (tokens or 0) / rate.tokens_per_second, rate.source
+
+    def _memory(self, stage: Stage, model: Binding | None, size: Sizes | None) -> int | None:
+        seen = self.rates.seen(stage.action, stage.name, None if model is None else signature(model))
+        if seen is not None and seen.memory:
+            return max(seen.memory)
+        if model is None or stage.action not in MODEL_WORK:
+            return LIBRARIES
+        libraries = 0 if visible_devices() else LIBRARIES  # a GPU's memory is what counts there
+        return None if size is None else libraries + _held(stage, model, size)
+
+
+def _held(stage: Stage, model: Binding, size: Sizes) -> int:
+    """Bytes of a model at work, by rule."""
+    length = ROW_TOKENS.get(model.spec.prompt_pack, OTHER_TOKENS)
+    if stage.action == "score":
+        return size.scoring(length)
+    if stage.action != "finetune":
+        return size.generating(2 * length)
+    block: Any = stage.block
+    batch = int(getattr(block, "batch_size", 16))
+    longest = int(getattr(block, "max_length", 1024)) if getattr(block, "packing", False) else 2 * length
+    adapters, recompute = (
+        getattr(block, "lora", None) is not None,
+        bool(getattr(block, "gradient_checkpointing", False)),
     )
-    rate = history.get((stage.action, stage.name))
-    seconds = RULE_SECONDS[stage.action] if rate is None else rate * max(1, count or 1)
-    if served:
-        tokens = sum(calls.prompt_tokens + calls.completion_tokens for calls in served)
-    seconds = 0.0 if done else seconds
-    return Line(stage.key, stage.action, stage.name, stage.label, done, count, tokens, seconds, served)
+    return size.training(batch * longest, adapters=adapters, recompute=recompute)
+
+
+def epochs_of(stage: Stage) -> float:
+    """How often a training sees each row; 1 for other stages."""
+    return float(getattr(stage.block, "epochs", None) or 1) if stage.action == "finetune" else 1.0
+
+
+def _longest(stage: Stage, usual: float) -> float:
+    limit = getattr(stage.block, "max_tokens", None) if stage.action in ("answer", "synthesize") else None
+    return min(usual, float(limit)) if isinstance(limit, int) else usual
+
+
+def _items(stage: Stage) -> int | None:
+    """Items of a suite's split, where it says so cheaply."""
+    count = getattr(stage.block, "count", None)
+    if stage.split == "dev":
+        count = getattr(stage.block, "dev_count", None) or count
+    return count if isinstance(count, int) else None
 
 
 def _written(folder: Path) -> int | None:
@@ -199,20 +296,3 @@ def _rows(stage: Stage, rows: Mapping[str, int | None]) -> int | None:
         return int(expects(total))
     keep = getattr(stage.block, "keep", None)
     return keep.of(total) if stage.action == "select" and isinstance(keep, Amount) else total
-
-
-def _tokens(stage: Stage, rows: int) -> int:
-    epochs = float(getattr(stage.block, "epochs", None) or 1) if stage.action == "finetune" else 1.0
-    return round(rows * TOKENS_PER_ROW * epochs)
-
-
-def _history(home: Home) -> dict[tuple[str, str], float]:
-    """Median seconds per row, without imports, by (action, block) of all stages that finished in this home."""
-    seen: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for path in sorted(home.journal.glob("*.jsonl")) if home.journal.exists() else []:
-        for event in journal.read(path):
-            if event["event"] == "stage_finished" and event.get("timing") and event.get("action"):
-                timing = event["timing"]
-                work = timing["wall"] - timing.get("import", 0.0) - timing.get("open", 0.0)
-                seen[event["action"], event["block"]].append(work / max(1, int(event.get("rows") or 1)))
-    return {name: median(values) for name, values in seen.items()}

@@ -97,6 +97,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "reads": [asdict(i) for i in stage.inputs],
         "models": {
             role: {"name": b.spec.name, "stage": b.stage, "engine": b.spec.engine, "dtype": b.spec.dtype}
+            | ({"why": b.spec.why} if b.spec.why else {})
             for role, b in stage.models.items()
         },
         "options": stage.block.model_dump(mode="json") if stage.block is not None else {},

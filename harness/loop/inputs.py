@@ -153,9 +153,9 @@ def _chosen(path: Path, source: Input) -> set[int] | None:
     """Row numbers that a share or slice takes, by the hash of seed and row id: file order does not matter."""
     if source.share is None and source.slice is None:
         return None
-    ids = table.frame(path, ["id"])["id"]
+    ids = table.frame(path, ["id"])["id"].tolist()
     order = sorted(
-        range(len(ids)), key=lambda i: hashlib.sha256(f"{source.seed}/{source.key}/{ids.iloc[i]}".encode()).digest()
+        range(len(ids)), key=lambda i: hashlib.sha256(f"{source.seed}/{source.key}/{ids[i]}".encode()).digest()
     )
     if source.slice is not None:
         index, of = source.slice

@@ -48,6 +48,11 @@ class Job:
     def folder(self) -> Path:
         return self.store.work(self.stage.kind, self.stage.key)
 
+    @property
+    def shards(self) -> Path:
+        """Where finished shards lie until the stage is done; made with the first of them."""
+        return self.store.home.store / self.stage.kind / f"{self.stage.key}.work" / "shards"
+
     def context(self) -> Context:
         stage = self.stage
         feedback = from_grades([self.store.open("grades", key) for key in stage.feedback]) if stage.feedback else None

@@ -60,7 +60,7 @@ class Guard:
 
 
 def _pays(stage: Stage) -> bool:
-    return any(binding.spec.engine == "openai" for binding in stage.models.values())
+    return any(binding.spec.remote for binding in stage.models.values())
 
 
 def seconds_of(events: Iterable[Mapping[str, Any]], plan_key: str) -> float:

@@ -32,8 +32,7 @@ def scratch(job: Job) -> Result:
 def finetune(job: Job) -> Result:
     stage, block = job.stage, cast(kinds.Trainer, job.stage.block)
     models = {option: located(job.store, stage.models[role]).path for option, role in stage.roles.items()}
-    if visible_devices():
-        job.engines.close()  # a training needs the whole device
+    job.engines.free(everything=bool(visible_devices()))  # a training needs the whole device
     with job.timer("import"):
         from trl import DPOTrainer, SFTTrainer  # noqa: F401 - the slow part of starting a training
     (job.folder / "checkpoints").mkdir(exist_ok=True)

@@ -48,13 +48,15 @@ def synthesize(job: Job) -> Result:
         return {"rows": made, "cost": dict(job.cost - before), "told": context.tally.take()}
 
     def made() -> Iterator[Flat]:
-        size = min(block.shard or SHARD, SHARD)
+        size = 1 if block.in_turn else min(block.shard or SHARD, SHARD)
         items, total = _items(job, block, context)
         told.append(context.tally.take())
         parts = batched(items, size)
         for _, result in resumable_parts(parts, total, job.folder / "shards", f"rows-{size}", shard, job.progress):
             cost.update(result["cost"])
             told.append(result["told"])
+            if block.in_turn:
+                context.earlier.extend(map(table.unflat, result["rows"]))
             yield from result["rows"]
 
     saved = _save(job, made())

@@ -10,16 +10,22 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from harness.clock import each, layer, timed
 from harness.loop.capable import check_keys
 from harness.loop.devices import default_workers
-from harness.loop.executor import Executor, LocalExecutor
+from harness.loop.executor import Executor, Helps, LocalExecutor
+from harness.loop.forecast import Line, forecast
+from harness.loop.foretold import noted
 from harness.loop.grid import grid_document, link_runs
 from harness.loop.limits import Guard
 from harness.loop.order import children_of, model_of, ranks, together
 from harness.loop.outcome import Outcome
 from harness.loop.plan import Plan
+from harness.loop.profile import Profile
+from harness.loop.sharing import Sharing
 from harness.loop.signals import Interrupted, signals
 from harness.loop.stage import Stage
 from harness.loop.survey import CODE_CHANGED, changed_code, survey
@@ -33,7 +39,7 @@ TRIES = 3
 """A stage whose worker died or that met a transient failure is tried this often."""
 BACK_OFF = 2.0
 """Seconds of the first wait after a transient failure, doubled each time."""
-_TOLD = ("rows", "dropped", "timing", "cost", "opened", "together")
+_TOLD = ("rows", "dropped", "timing", "cost", "opened", "together", "memory")
 """What a `stage_finished` event says of the manifest; `together`: how many stages were one stream."""
 _REPORTED = ("counts", "figures", "notes")
 """What it says of the manifest's report."""
@@ -48,11 +54,13 @@ def run(
     workers: int | None = None,
     listener: Listener = lambda event, stage, data: None,
     executor: Callable[[Home, int], Executor] = LocalExecutor,
+    profile: Profile | None = None,
 ) -> Outcome:
     """Runs what is not done yet.
 
     Where `limits:` of the experiment are used up, no further stage is started (see `harness.loop.limits`): those that
-    run are finished, the others are `held` in the outcome.
+    run are finished, the others are `held` in the outcome. With `profile`, all processes write down how they spend
+    their time.
 
     Raises:
         Held: another process runs this experiment.
@@ -60,6 +68,8 @@ def run(
     """
     home = (home or Home.find()).prepare()
     name = plan.experiment.name
+    if profile is not None and executor is LocalExecutor:
+        executor = partial(LocalExecutor, profile=profile.folder)
     with lease(home.locks, f"experiment-{name}".replace("/", "-"), f"experiment {name}"):
         write_grid(plan, home)
         with Journal(home.journal_file(name)) as journal, signals():
@@ -80,7 +90,7 @@ class _Run:
     def __init__(
         self, plan: Plan, home: Home, journal: Journal, listener: Listener, executor: Any, workers: int
     ) -> None:
-        self.plan, self.home, self.journal, self.listener = plan, home, journal, listener
+        self.plan, self.home, self.journal, self.listener = plan, home, journal, timed("view")(listener)
         self.store = Store(home)
         self.executor_type, self.workers = executor, workers
         self.guard = Guard.of(plan, home)
@@ -88,6 +98,8 @@ class _Run:
         self.state: dict[str, str] = {}
         self.tries: dict[str, int] = {}
         self.not_before: dict[str, float] = {}
+        self.said: dict[str, Line] = {}
+        self.sharing = Sharing()
         self.children = children_of(plan.stages)
         self.rank = ranks(plan.stages, self.children)
 
@@ -96,6 +108,9 @@ class _Run:
         self._survey()
         waiting = [key for key, state in self.state.items() if state == "waiting"]
         check_keys(self.plan.stages[key] for key in waiting)
+        if waiting:
+            said = forecast(self.plan, self.home, self.workers)
+            self.said = {line.key: line for line in said.stages if not line.done}
         self.journal.write(
             "grid_started", plan_key=self.plan.key, stages=len(self.state), waiting=len(waiting), pid=os.getpid()
         )
@@ -130,12 +145,15 @@ class _Run:
             self.listener("note", None, {"text": CODE_CHANGED.format(count=count, name=repr(name))})
 
     def _execute(self) -> None:
-        executor = self.executor_type(self.home, min(self.workers, sum(s == "waiting" for s in self.state.values())))
+        with layer("starting workers"):
+            waiting = sum(state == "waiting" for state in self.state.values())
+            executor = self.executor_type(self.home, min(self.workers, waiting))
         finished = False
         try:
             while any(state in ("waiting", "running") for state in self.state.values()):
                 self._submit(executor)
-                for message in executor.events(timeout=1.0):
+                self._share(executor)
+                for message in each("waiting", executor.events(timeout=1.0)):
                     self._handle(message)
             finished = True
         finally:
@@ -156,6 +174,18 @@ class _Run:
             pid = executor.submit(place, chosen)
             for stage in chosen:
                 self._started(stage, pid)
+
+    def _share(self, executor: Executor) -> None:
+        """Lets places that have nothing to do help with a long score stage."""
+        if not isinstance(executor, Helps):
+            return
+        for place in executor.free():
+            running = (self.plan.stages[key] for key, state in self.state.items() if state == "running")
+            stage = self.sharing.next(running)
+            if stage is None:
+                return
+            executor.help(place, stage)
+            self.journal.write("stage_shared", key=stage.key, kind=stage.kind, label=stage.label)
 
     def _started(self, stage: Stage, pid: int) -> None:
         self.state[stage.key] = "running"
@@ -179,9 +209,13 @@ class _Run:
     def _handle(self, message: tuple[Any, ...]) -> None:
         event, key, *rest = message
         stage = self.plan.stages[key]
+        if event == "helped":
+            self.journal.write("stage_helped", key=key, kind=stage.kind, label=stage.label, shards=rest[0], why=rest[1])
+            return
         if self.state.get(key) != "running":  # told already: a worker that failed after it was done with some
             return
         if event == "progress":
+            self.sharing.progress(stage, rest[0], rest[1])
             self.listener("progress", stage, {"done": rest[0], "total": rest[1]})
         elif event == "done":
             self._done(stage, rest[0])
@@ -200,6 +234,8 @@ class _Run:
         data = {name: manifest.get(name) for name in _TOLD}
         report = manifest.get("report") or {}
         data |= {name: report[name] for name in _REPORTED if report.get(name)}
+        data |= {name: manifest[name] for name in ("engine_notes",) if manifest.get(name)}
+        data |= noted(stage, self.plan.stages, self.said.get(stage.key), manifest)
         self.journal.write("stage_finished", key=stage.key, kind=stage.kind, label=stage.label, **_about(stage), **data)
         self.listener("done", stage, data)
 

@@ -116,7 +116,7 @@ def _judged(job: Job, panel: Panel, items: Sequence[EvalItem], judge: str) -> Re
         suite = suite.model_copy(update={"repeats": 1})
     asked = [item for item in items if item.id in panel.answers]
     given = [panel.answers[item.id] for item in asked]
-    served = job.stage.models["judge"].spec.engine == "openai"
+    served = job.stage.models["judge"].spec.remote
     taken = time.time()
     makers = {
         str(n): _fresh(suite.grade(asked, given, cast("kinds.Judge", job.stage.judge), context), n)

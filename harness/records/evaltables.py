@@ -9,6 +9,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.clock import timed
+
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
@@ -20,12 +22,14 @@ _UNUSED = ("judge", "judge_text", "judged_tokens")
 """Columns that statistics do not need."""
 
 
+@timed("io")
 def write_answers(path: Path, answers: Iterable[Any]) -> int:
     """Writes `harness.blocks.kinds.Answer` records; returns their number."""
     rows = [asdict(a) | {"data": _json(a.data), "outputs": list(a.outputs), "finish": list(a.finish)} for a in answers]
     return _write(path, rows, {"outputs": "list", "finish": "list", "prompt_tokens": "int", "completion_tokens": "int"})
 
 
+@timed("io")
 def read_answers(path: Path) -> list[dict[str, Any]]:
     """Rows as mappings with the fields of `Answer`."""
     rows = _read(path)
@@ -35,6 +39,7 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
     ]
 
 
+@timed("io")
 def write_grades(path: Path, grades: Iterable[Any]) -> int:
     """Writes `harness.blocks.kinds.Grade` records; a missing value is null, never a number.
 
@@ -53,6 +58,7 @@ def write_grades(path: Path, grades: Iterable[Any]) -> int:
     return _write_columns(path, columns)
 
 
+@timed("io")
 def grades_frame(path: Path, *, texts: bool = True) -> pd.DataFrame:
     """Grades as pandas: id, item, cluster, category, missing, judge, judge_text, judged_tokens, tags, `value.<metric>`.
 
@@ -68,6 +74,7 @@ def grades_frame(path: Path, *, texts: bool = True) -> pd.DataFrame:
     return frame
 
 
+@timed("io")
 def grades_columns(path: Path) -> dict[str, npt.NDArray[Any]]:
     """The columns of `grades_frame` without texts, as arrays: a frame for each of hundreds of tables takes a second."""
     import numpy as np
@@ -96,6 +103,7 @@ def _flags(tags: Any) -> list[str]:
     return [str(json.loads(text).get("flag", "")) if found else "" for text, found in pairs]
 
 
+@timed("io")
 def read_grades(path: Path) -> list[dict[str, Any]]:
     """Rows as mappings with the fields of `Grade`."""
     rows = []

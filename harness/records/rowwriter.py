@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from harness.clock import timed
 from harness.records import columns
 from harness.records.columns import BATCH
 
@@ -53,6 +54,7 @@ class RowWriter:
     def __enter__(self) -> Self:
         return self
 
+    @timed("io")
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is None:
             self._flush()
@@ -60,6 +62,7 @@ class RowWriter:
         elif self._writer is not None:
             self._writer.close()
 
+    @timed("io")
     def _flush(self) -> None:
         import pyarrow as pa
 

@@ -7,10 +7,11 @@ only what the choice needs. The nested parts are JSON text: they are carried, ne
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.clock import each
 from harness.records import columns
 from harness.records.columns import BATCH, FIELD, FIELDS
 from harness.records.example import Candidate, Dropped, Example, Origin, prompt_text, text_key
@@ -105,18 +106,14 @@ def frame_of_parts(parts: Iterable[pa.Table], names: Sequence[str]) -> pd.DataFr
 
     found: dict[str, list[Any]] = {name: [] for name in names}
     for part in parts:
-        for name, values in found.items():
-            stored = part[_stored(name)]
-            values += [stored.to_numpy()] if stored.type == "double" else _values(stored.to_pylist(), name)
-    if "id" in found and "group" in found:  # a row that is alone in its group has its own id there, in memory once
-        found["group"] = [i if i == g else g for i, g in zip(found["id"], found["group"], strict=True)]
+        for name, values in _values(part, list(found)).items():
+            found[name] += values
     numbers = {name for name in names if schema([_stored(name)]).types[0] == "double"}
-    return pd.DataFrame(
-        {
-            name: np.concatenate([*values, np.empty(0)]) if name in numbers else pd.Series(values, dtype=object)
-            for name, values in found.items()
-        }
-    )
+    whole = {}
+    while found:  # each column's parts go once it is whole
+        name, values = found.popitem()
+        whole[name] = np.concatenate([*values, np.empty(0)]) if name in numbers else pd.Series(values, dtype=object)
+    return pd.DataFrame({name: whole[name] for name in names}, copy=False)
 
 
 def _stored(name: str) -> str:
@@ -127,13 +124,23 @@ def _stored(name: str) -> str:
     return name if name in ("id", "group", "digest", "weight") else columns.stored(name)
 
 
-def _values(stored: Sequence[Any], name: str) -> list[Any]:
-    """A column as it is asked for, from the one that holds it."""
-    if name.startswith(FIELD):
-        return [json.loads(text).get(name.removeprefix(FIELD)) for text in stored]
-    if name not in OF_MESSAGES:
-        return list(stored)
-    return [OF_MESSAGES[name](Example(id="", messages=tuple(json.loads(text)))) for text in stored]
+def _values(part: pa.Table, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Columns as they are asked for, from those that hold them; JSON is read once for all columns made from it."""
+    made = any(name in OF_MESSAGES for name in names)
+    rows = [Example(id="", messages=tuple(json.loads(text))) for text in part["messages"].to_pylist()] if made else []
+    own = [json.loads(text) for text in part[FIELDS].to_pylist()] if any(n.startswith(FIELD) for n in names) else []
+    found: dict[str, list[Any]] = {}
+    for name in names:
+        if name in OF_MESSAGES:
+            found[name] = list(map(OF_MESSAGES[name], rows))
+        elif name.startswith(FIELD):
+            found[name] = [fields.get(name.removeprefix(FIELD)) for fields in own]
+        else:
+            stored = part[_stored(name)]
+            found[name] = [stored.to_numpy()] if stored.type == "double" else stored.to_pylist()
+    if "id" in found and "group" in found:  # a row that is alone in its group has its own id there, in memory once
+        found["group"] = [i if i == g else g for i, g in zip(found["id"], found["group"], strict=True)]
+    return found
 
 
 def flat(row: Example | Dropped) -> dict[str, Any]:
@@ -154,6 +161,12 @@ def flat(row: Example | Dropped) -> dict[str, Any]:
     }
     found |= {SCORE + name: value for name, value in row.scores.items()}
     return found | {TAG + name: value for name, value in row.tags.items()}
+
+
+def unflat(row: Mapping[str, Any]) -> Example | Dropped:
+    """The row of such columns, dropped where they have a reason."""
+    plain = {name: value for name, value in row.items() if name != REASON}
+    return Dropped(_example(plain), row[REASON]) if row.get(REASON) is not None else _example(plain)
 
 
 def _example(row: dict[str, Any]) -> Example:
@@ -178,5 +191,5 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
 
     with pq.ParquetFile(path, pre_buffer=False) as file:
         kept = [name for name in file.schema_arrow.names if not columns.is_vector(name)]
-        for batch in file.iter_batches(BATCH, columns=kept):
-            yield from batch.to_pylist()
+        for rows in each("io", (batch.to_pylist() for batch in file.iter_batches(BATCH, columns=kept))):
+            yield from rows

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.clock import timed
 from harness.errors import StageFailed
 from harness.records.hashing import file_sha256
 from harness.store.atomic import sync_folder, write_json
@@ -63,6 +64,7 @@ class Store:
         self._finish(kind, key, manifest)
         return manifest
 
+    @timed("io")
     def prepare(self, kind: ArtifactKind, key: str, keep: tuple[str, ...], manifest: dict[str, Any]) -> dict[str, Any]:
         """The first half of `commit`: all but the rename, which `recover` makes up for. The work folder stays."""
         work = self.work(kind, key)
@@ -78,6 +80,7 @@ class Store:
         """True where only the rename is missing."""
         return (self.home.store / kind / f"{key}.work" / MANIFEST).exists()
 
+    @timed("io")
     def recover(self, kind: ArtifactKind, key: str) -> bool:
         """Finishes a stage that was killed between its manifest and the rename; False where there is none."""
         if not self.prepared(kind, key):
@@ -100,6 +103,7 @@ class Store:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         self._verified.add(key)
 
+    @timed("io")
     def open(self, kind: ArtifactKind, key: str) -> Path:
         """The folder of a finished artifact, its files checked against the manifest (once per process).
 

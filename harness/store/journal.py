@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from harness.clock import timed
 from harness.errors import UserError
 
 
@@ -26,6 +27,7 @@ class Journal:
         _cut_torn_line(path)
         self._file = path.open("ab")
 
+    @timed("journal")
     def write(self, event: str, **data: Any) -> None:
         """Appends one event with the time of the clock (unix seconds)."""
         line = json.dumps({"event": event, "time": self._clock(), **data}, ensure_ascii=False)

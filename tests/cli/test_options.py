@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from harness.cli.main import COMMANDS, main
 
 OPTIONS = {
-    "run": {"--set", "--workers", "--no-tracking", "--json"},
-    "plan": {"--set", "--stages", "--json"},
+    "run": {"--set", "--workers", "--no-tracking", "--profile", "--json"},
+    "plan": {"--set", "--stages", "--calibrate", "--json"},
     "status": {"--json"},
     "compare": {"--split", "--json"},
     "claims": {"--json"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,8 +61,9 @@ def bytes_of(home: Path) -> dict[str, dict[str, str]]:
 
 
 def workers_of(run: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Workers, however they were started, with the server that they may be forks of."""
     family = psutil.Process(run.pid).children(recursive=True)
-    return [p for p in family if "spawn_main" in " ".join(p.cmdline())]
+    return [p for p in family if re.search("spawn_main|forkserver", " ".join(p.cmdline()))]
 
 
 @pytest.fixture(scope="module")

@@ -87,13 +87,19 @@ def test_a_stage_that_meets_the_limit_is_held_and_others_go_on(make: Make, tmp_p
     assert outcome.exit_code == 4
 
 
-@pytest.mark.parametrize(("engine", "held"), [("openai", True), ("transformers", False)])
-def test_money_holds_only_stages_that_ask_a_served_model(engine: str, held: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model", "held"),
+    [
+        (ModelSpec(name="m", engine="openai", options={"url": "http://x/v1"}), True),
+        (ModelSpec(name="m", engine="openai", path=Path("served-here")), False),
+        (ModelSpec(name="m"), False),
+    ],
+)
+def test_money_holds_only_stages_that_ask_another_server(model: ModelSpec, held: bool, tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "spent.jsonl", 5.0)
     with ledger.spending(5.0, model="m") as bill:
         bill.settle(5.0)
-    spec = ModelSpec(name="m", engine=engine)  # type: ignore[arg-type]
-    stage = Stage(action="grade", label="grade", models={"judge": Binding(spec=spec)})
+    stage = Stage(action="grade", label="grade", models={"judge": Binding(spec=model)})
     why = Guard(ledger=ledger).refusal(stage)
     assert (why is not None) is held
     if why is not None:

@@ -73,7 +73,8 @@ ANSWERS = [Answer(item=item.id, outputs=("so it is .",)) for item in ITEMS]
 
 
 def job(home: Path, engine: Engine, run: str | None, **changes: Any) -> Job:
-    spec = ModelSpec(name="judge-1", engine="openai", revision="r", prompt_pack="general")
+    server = {"url": "http://127.0.0.1:9/v1", "model": "judge-1"}
+    spec = ModelSpec(name="judge-1", engine="openai", revision="r", prompt_pack="general", options=server)
     about: dict[str, Any] = {
         "action": "grade", "label": "grade", "block": SUITE, "judge": Rubric(), "suite": "pocket", "split": "test",
         "models": {"judge": Binding(spec=spec)}, "roles": {"judge": "judge"}, "answers": "a",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def test_a_killed_run_pays_for_no_finished_verdict_again(tmp_path: Path, whom: s
                 assert process.poll() is None, process.communicate()[0]
                 time.sleep(0.02)
             family = psutil.Process(process.pid).children(recursive=True)
-            workers = [p for p in family if "spawn_main" in " ".join(p.cmdline())]
+            workers = [p for p in family if re.search("spawn_main|forkserver", " ".join(p.cmdline()))]
             for victim in workers if whom == "worker" else [psutil.Process(process.pid)]:
                 os.kill(victim.pid, signal.SIGKILL)
             process.communicate(timeout=300)

@@ -1,0 +1,164 @@
+"""What is known of speeds: from this home's finished stages, from its calibration file, or else from rules.
+
+A model is known by its *root*: a tuned model has the speed of the model that it was tuned from, so all of them share
+what was measured. Rates are tokens per second inside engines and trainers, without imports and without opening models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Literal
+
+from harness.engines.base import ModelSpec
+from harness.loop.devices import visible_devices
+from harness.loop.sizes import OPERATIONS, Sizes
+from harness.loop.stage import Binding, Stage
+from harness.store import journal
+from harness.store.home import Home
+
+Work = Literal["generate", "score", "train"]
+COUNTED: Mapping[Work, tuple[str, str]] = {
+    "generate": ("generated_tokens", "engine"),
+    "score": ("scored_tokens", "engine"),
+    "train": ("train_tokens", "trainer"),
+}
+"""What counts the tokens of a kind of work, and which timer its seconds."""
+MACHINE: Mapping[str, Mapping[Work, float]] = {
+    "cpu": {"generate": 1.5e10, "score": 4e10, "train": 4e10},
+    "cuda": {"generate": 2e13, "score": 2e14, "train": 2e14},
+}
+"""Rules: floating-point operations per second that each kind of work reaches on one core, and on one large GPU."""
+MODEL_WORK: Mapping[str, Work] = {"synthesize": "generate", "answer": "generate", "score": "score", "finetune": "train"}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Tokens per second, and where the number comes from: `history`, `calibration` or `rule`."""
+
+    tokens_per_second: float
+    source: str
+
+
+def root(binding: Binding, stages: Mapping[str, Stage]) -> Binding:
+    """The model that a trained model comes from, back to one that the experiment names."""
+    while binding.stage is not None and (made := stages.get(binding.stage)) is not None and made.models:
+        binding = made.models.get(made.roles.get("start", ""), next(iter(made.models.values())))
+    return binding
+
+
+def model_of_stage(stage: Stage, stages: Mapping[str, Stage]) -> Binding | None:
+    """The root of the model that a stage spends its time on; None where it has none of this machine."""
+    role = stage.roles.get("start") if stage.action == "finetune" else None
+    chosen = [stage.models[role]] if role is not None else list(stage.models.values())
+    found = [root(binding, stages) for binding in chosen]
+    return next((binding for binding in found if binding.spec.holds), None)
+
+
+def signature(binding: Binding) -> str:
+    """Names a model with all that its speed hangs on besides the machine."""
+    spec = binding.spec
+    return f"{binding.stage or spec.revision}:{spec.engine}:{spec.dtype}:{spec.device}"
+
+
+@dataclass
+class Seen:
+    """What finished stages of one action, block and model took, per row."""
+
+    seconds: list[float] = field(default_factory=list)
+    """Without imports and opening, per row (per row and epoch for a training)."""
+    tokens: list[float] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+
+
+class Rates:
+    """All that a home knows."""
+
+    def __init__(self, home: Home) -> None:
+        self._seen: dict[tuple[str, str, str], Seen] = defaultdict(Seen)
+        self._spent: dict[tuple[str, Work], list[tuple[float, float]]] = defaultdict(list)
+        self.calibrated: Mapping[str, Any] = _calibration(home)
+        for path in sorted(home.journal.glob("*.jsonl")) if home.journal.exists() else []:
+            self._add(journal.read(path))
+
+    def seen(self, action: str, block: str, model: str | None) -> Seen | None:
+        """What is known of stages of this action and block on this model; None where none has finished."""
+        return self._seen.get((action, block, model or ""))
+
+    def seen_elsewhere(self, action: str, block: str) -> Seen | None:
+        """The same with any model: how many tokens a row has, say."""
+        found = [seen for (a, b, _), seen in self._seen.items() if (a, b) == (action, block)]
+        return Seen([s for f in found for s in f.seconds], [t for f in found for t in f.tokens]) if found else None
+
+    def rate(self, model: Binding, work: Work, sizes: Sizes | None) -> Rate | None:
+        """Tokens per second of a kind of work; None where not even the model's size is known."""
+        name = signature(model)
+        if done := self._spent.get((name, work)):
+            return Rate(sum(tokens for tokens, _ in done) / sum(seconds for _, seconds in done), "history")
+        measured = self.calibrated.get("models", {}).get(name, {}).get(work)
+        if measured:
+            return Rate(float(measured), "calibration")
+        if sizes is None:
+            return None
+        return Rate(self.machine(model.spec, work) / (OPERATIONS[work] * sizes.parameters), "rule")
+
+    def machine(self, spec: ModelSpec, work: Work) -> float:
+        """Floating-point operations per second that a kind of work reaches here: half of a measured matmul rate."""
+        measured = self.calibrated.get("machine", {}).get("flops")
+        if measured:
+            return float(measured) * (0.1 if work == "generate" else 0.4)
+        device = str(spec.device or "auto")
+        return MACHINE["cuda" if device.startswith("cuda") or (device == "auto" and visible_devices()) else "cpu"][work]
+
+    def _add(self, events: Iterable[Mapping[str, Any]]) -> None:
+        for event in events:
+            if event["event"] == "stage_finished" and event.get("timing") and event.get("action"):
+                self._finished(event)
+
+    def _finished(self, event: Mapping[str, Any]) -> None:
+        cost, timing, model = event.get("cost") or {}, event["timing"], str(event.get("model") or "")
+        rows = max(1, int(event.get("rows") or 1)) * float(event.get("epochs") or 1)
+        seen = self._seen[event["action"], event["block"], model]
+        seen.seconds.append(worked(timing) / rows)
+        if tokens := tokens_of(event["action"], cost):
+            seen.tokens.append(tokens / rows)
+        if event.get("memory"):
+            seen.memory.append(int(event["memory"]))
+        work = MODEL_WORK.get(event["action"])
+        if model and work is not None:
+            counted, timer = COUNTED[work]
+            if cost.get(counted) and timing.get(timer):
+                self._spent[model, work].append((float(cost[counted]), float(timing[timer])))
+
+
+def worked(timing: Mapping[str, float]) -> float:
+    """Seconds of a stage that its own work took: imports and the opening of models are paid once for many."""
+    return timing["wall"] - timing.get("import", 0.0) - timing.get("open", 0.0)
+
+
+def tokens_of(action: str, cost: Mapping[str, Any]) -> int:
+    """Tokens that a stage wrote, scored or trained."""
+    work = MODEL_WORK.get(action)
+    return int(cost.get(COUNTED[work][0]) or 0) if work is not None else 0
+
+
+def typical(values: Iterable[float]) -> float | None:
+    """The median; None of nothing."""
+    found = list(values)
+    return median(found) if found else None
+
+
+def calibration_file(home: Home) -> Any:
+    """Where a home keeps what `plan --calibrate` measured."""
+    return home.path / "calibration.json"
+
+
+def _calibration(home: Home) -> Mapping[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(calibration_file(home).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found

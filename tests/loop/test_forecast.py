@@ -1,0 +1,126 @@
+"""Forecasts: the order of their sources, sizes from config.json, and how far off they were."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.engines.base import ModelSpec
+from harness.loop import foretold, rates
+from harness.loop.forecast import Forecast, Line, forecast
+from harness.loop.rates import calibration_file, model_of_stage, signature
+from harness.loop.run import run
+from harness.loop.sizes import from_config, sizes_of
+from harness.store.home import Home
+from harness.store.journal import Journal
+
+from .conftest import Instant, Make
+
+PICK = """
+recipe: pick
+loop: {iterations: 2}
+steps:
+  - {score: ifd, model: student}
+  - {select: top, by: ifd, keep: 50%}
+  - {finetune: sft}
+"""
+LLAMA_7B = {
+    "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "hidden_act": "silu", "tie_word_embeddings": False, "dtype": "float16",
+}  # fmt: skip
+LLAMA3_8B = LLAMA_7B | {
+    "vocab_size": 128256, "intermediate_size": 14336, "num_key_value_heads": 8, "dtype": "bfloat16"
+}  # fmt: skip
+GPT2 = {"vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12, "dtype": "float32"}
+
+
+@pytest.mark.parametrize(("config", "count"), [(LLAMA_7B, 6.74e9), (LLAMA3_8B, 8.03e9), (GPT2, 124e6)])
+def test_parameters_follow_from_the_configuration(config: dict[str, object], count: float) -> None:
+    """Published: Llama 2 7B 6,738,415,616; Llama 3 8B 8,030,261,248; GPT-2 124,439,808."""
+    assert from_config(config).parameters == pytest.approx(count, rel=0.01)
+
+
+def test_memory_of_a_full_training_is_weights_gradients_and_moments_and_more() -> None:
+    size = from_config(LLAMA3_8B)
+    assert size.training(0) == pytest.approx(8.03e9 * (2 + 2 + 8), rel=0.01)
+    assert size.training(2048) > size.training(0)
+    assert size.training(2048, recompute=True) < size.training(2048)
+    assert size.training(0, adapters=True) == pytest.approx(2 * 8.03e9, rel=0.01)
+    cache = size.generating(1024, rows=64) - size.generating(0, rows=64)
+    assert cache == 64 * 1024 * 2 * 32 * 8 * 128 * 2, "keys and values of 32 layers, 8 heads of 128, two bytes"
+
+
+def test_a_folder_without_a_known_configuration_has_no_sizes(tmp_path: Path) -> None:
+    spec = ModelSpec(name="m", engine="transformers", path=tmp_path, revision="r", dtype="auto", device="auto")
+    assert sizes_of(spec) is None
+    (tmp_path / "config.json").write_text('{"model_type": "other"}')
+    assert sizes_of(spec) is None
+
+
+def by_action(said: Forecast, action: str) -> Line:
+    return next(line for line in said.stages if line.action == action)
+
+
+def test_an_empty_home_forecasts_by_rules_and_says_so(make: Make, tmp_path: Path) -> None:
+    said = forecast(make(PICK), Home(tmp_path / "home"), workers=1)
+    assert "from rules, not from measurements" in said.basis
+    tuned = by_action(said, "finetune")
+    assert tuned.basis == "rule"
+    assert tuned.rows == 8, "half of one of two slices of 32 rows"
+    assert tuned.tokens == 8 * 60
+    assert tuned.seconds > 0
+    assert tuned.memory is not None
+    assert said.wall == pytest.approx(sum(line.seconds for line in said.stages))
+    json.dumps(said.to_json())
+
+
+def test_a_calibration_comes_before_rules_and_history_before_both(make: Make, tmp_path: Path) -> None:
+    plan, home = make(PICK), Home(tmp_path / "home").prepare()
+    stage = next(s for s in plan.stages.values() if s.action == "finetune")
+    model = model_of_stage(stage, plan.stages)
+    assert model is not None
+    later = [s for s in plan.stages.values() if s.action == "finetune"][-1]
+    found = model_of_stage(later, plan.stages)
+    assert found is not None
+    assert signature(found) == signature(model), "a tuned model has the speed of what it was tuned from"
+    calibration_file(home).write_text(json.dumps({"models": {signature(model): {"train": 100.0}}}))
+    measured = by_action(forecast(plan, home), "finetune")
+    assert measured.basis == "calibration"
+    assert measured.seconds == pytest.approx(480 / 100, rel=0.2)
+    with Journal(home.journal_file("other")) as journal:
+        timing = {"wall": 21.0, "import": 1.0, "trainer": 18.0}
+        about = {"action": "finetune", "block": "sft", "rows": 10, "epochs": 1.0, "model": signature(model)}
+        journal.write("stage_finished", **about, timing=timing, cost={"train_tokens": 700}, memory=123)
+    known = by_action(forecast(plan, home), "finetune")
+    assert (known.basis, known.tokens, known.memory) == ("history", 8 * 70, 123)
+    assert known.seconds == pytest.approx(8 * 2.0)
+    assert rates.Rates(home).rate(model, "train", None) == rates.Rate(700 / 18, "history")
+
+
+def test_a_run_notes_how_far_off_each_forecast_was(make: Make, tmp_path: Path) -> None:
+    plan, home = make(PICK), Home(tmp_path / "home")
+    run(plan, home, workers=1, executor=Instant())
+    events = [json.loads(line) for line in home.journal_file("small").read_text().splitlines()]
+    done = [event for event in events if event["event"] == "stage_finished"]
+    assert all(event["epochs"] == 1.0 for event in done)
+    assert {bool(event["model"]) for event in done if event["action"] == "finetune"} == {True}
+    assert not any("forecast" in event for event in done), "these stages have no times: nothing was measured"
+
+
+def noted(key: str, said: float, was: float) -> dict[str, object]:
+    error = {"seconds": (said - was) / was}
+    return {"event": "stage_finished", "key": key, "forecast": {"seconds": said}, "forecast_error": error}
+
+
+def test_errors_are_summed_over_stages_as_last_done() -> None:
+    events = [noted("a", 9.0, 1.0), noted("a", 12.0, 10.0), noted("b", 5.0, 10.0), noted("c", 0.1, 0.2)]
+    found = foretold.summed([*events, {"event": "grid_finished"}])["seconds"]
+    assert found.stages == 3
+    assert found.said == pytest.approx(17.1)
+    assert found.was == pytest.approx(20.2)
+    assert found.median == pytest.approx((0.2 + 0.5) / 2), "a stage of a fifth of a second has no error of its own"
+    said = foretold.sentence({"seconds": found})
+    assert said == "forecast 17 s of work, measured 20 s; half of the stages are off by at most: seconds 35%"
+    assert foretold.sentence({}) is None
