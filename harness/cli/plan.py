@@ -40,9 +40,10 @@ def plan_command(experiment: str, overrides: tuple[str, ...], stages: bool, cali
 
 
 def _told(told: Any) -> str:
-    if told.why is not None:
-        return f"{told.model} could not be measured: {told.why}"
-    return f"{told.model}: " + ", ".join(f"{name} {rate:,.0f} tokens/s" for name, rate in told.rates.items())
+    rates = ", ".join(f"{name} {rate:,.0f} tokens/s" for name, rate in told.rates.items())
+    if told.why is None:
+        return f"{told.model}: {rates}"
+    return f"{told.model} could not be measured{f' any further ({rates})' if rates else ''}: {told.why}"
 
 
 def _listed(line: Any) -> str:

@@ -43,7 +43,9 @@ def adapter_of(folder: Path) -> Adapter:
     settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     if not any((folder / name).is_file() for name in _WEIGHTS):
         raise UserError(f"the LoRA adapter in {folder} has no weights ({' or '.join(_WEIGHTS)}): copy it again.")
-    modules = _modules(folder, base) or frozenset(settings.get("target_modules") or ())
+    targets = settings.get("target_modules")  # a list, or a pattern
+    named = frozenset(targets) if isinstance(targets, list) else frozenset()
+    modules = _modules(folder, base, turned=bool(settings.get("fan_in_fan_out"))) or named
     ranks = [int(settings.get("r") or 8), *map(int, (settings.get("rank_pattern") or {}).values())]
     plain = (
         settings.get("peft_type", "LORA") == "LORA"
@@ -55,25 +57,42 @@ def adapter_of(folder: Path) -> Adapter:
     return Adapter(folder=folder, base=base, rank=max(ranks), modules=modules, plain=plain)
 
 
-def _modules(folder: Path, base: Path) -> frozenset[str]:
-    """Names of the updated layers, each of which must be in the base, with the widths that the update has."""
+def _modules(folder: Path, base: Path, turned: bool) -> frozenset[str]:
+    """Names of the updated layers, each of which must be in the base, with the widths that the update has.
+
+    `turned`: the base keeps its weights as (inputs, outputs), as GPT-2 does.
+    """
     found = set()
     updates, weights = shapes_of(folder, "adapter_model*.safetensors"), shapes_of(base, "*.safetensors")
     if not updates or not weights:
         return frozenset()  # files of the old format, whose shapes only a loader sees
     for name, shape in updates.items():
         layer, _, part = name.removeprefix(_PREFIX).rpartition(".lora_")
-        if not layer or part not in ("A.weight", "B.weight"):
+        if not layer:
             continue
-        found.add(layer.rpartition(".")[2])
-        own = weights.get(f"{layer}.weight")
-        if own is None:
+        found.add(module := layer.rpartition(".")[2])
+        if part not in ("A.weight", "B.weight") or module in _ENDS:
+            continue  # the ends may be tied, and then the base's files have one of them only
+        reads = part.startswith("A")
+        side, width = (1, shape[1]) if reads else (0, shape[0])
+        shapes = _alike(layer, weights)
+        if not shapes:
             raise _foreign(folder, base, f"it updates {layer}, which its base does not have")
-        side = 1 if part.startswith("A") else 0
-        if len(own) == 2 and shape[side] != own[side]:
-            end = "inputs" if side else "outputs"
-            raise _foreign(folder, base, f"{layer} has {own[side]} {end} in its base, and {shape[side]} in it")
+        owns = {own[1 - side if turned else side] for own in shapes if len(own) == 2}
+        if owns and width not in owns:
+            end = "inputs" if reads else "outputs"
+            raise _foreign(folder, base, f"{layer} has {min(owns)} {end} in its base, and {width} in it")
     return frozenset(found)
+
+
+def _alike(layer: str, weights: Mapping[str, tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Shapes of the weights that may be a layer's: files may name what stands before the layer's number otherwise."""
+    if (own := weights.get(f"{layer}.weight")) is not None:
+        return [own]
+    parts = layer.split(".")
+    number = next((at for at, part in enumerate(parts) if part.isdigit()), None)
+    end = ".".join(parts if number is None else parts[max(0, number - 1) :]) + ".weight"
+    return [shape for name, shape in weights.items() if f".{name}".endswith(f".{end}")]
 
 
 def _foreign(folder: Path, base: Path, what: str) -> UserError:

@@ -210,7 +210,7 @@ class OpenAIEngine:
             if self._asking is not None:
                 self._asking.close()
                 self._asking = None
-            self.served = replace(self.served, url=self._local.url)
+            self.served = replace(self.served, url=self._local.url, model=self._local.model)
         if self._asking is None:
             ledger = Ledger(self._home.spent_file(self.served.experiment or _APART), self.served.usd_limit)
             gone = {} if self._local is None else {"gone": self._local.gone}
@@ -222,7 +222,7 @@ class OpenAIEngine:
             return Unanswered(request_id=place.request, reason=str(outcome))
         if outcome.finish == "content_filter":
             return Unanswered(request_id=place.request, reason="the server withheld the answer (content_filter)")
-        usd = self._asker().caller.price(outcome)
+        usd = self.served.price(outcome.prompt_tokens, outcome.completion_tokens)
         if self.chat is not None:
             return self._ids.completion(request, place, outcome, usd)
         finish: Finish = "length" if outcome.finish == "length" else "stop"

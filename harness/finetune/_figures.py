@@ -50,20 +50,21 @@ def speed(
 
     Args:
         opened: the model and its device.
-        lengths: tokens of each row, for the work of attention.
+        lengths: tokens of each sequence that is read, for the work of attention.
         tokens: tokens that were trained on in `seconds`, by all devices; `trained`: those with a loss.
         seconds: wall time of the optimizer steps and checkpoints.
         precision: what the arithmetic ran in.
 
     Returns:
         `tokens_per_second` and `trained_tokens_per_second`; `flops_per_token` and `mfu`, the model's own arithmetic
-        (recomputed activations and padding not counted) as a share of the device's peak; `peak_memory_gib`.
+        (recomputed activations and padding not counted, the vocabulary at tokens with a loss only) as a share of the
+        device's peak; `peak_memory_gib`.
     """
     figures = {"peak_memory_gib": peak_gib(opened.device)}
     if not tokens or seconds <= 0:
         return figures, {}
     peak, by = peak_flops(opened.device, precision)
-    work = flops_per_token(opened.model, lengths) * (2 / 3 if opened.block.lora is not None else 1)
+    work = flops_per_token(opened.model, lengths, trained / tokens) * (2 / 3 if opened.block.lora is not None else 1)
     figures |= {
         "tokens_per_second": tokens / seconds,
         "trained_tokens_per_second": trained / seconds,
@@ -73,19 +74,22 @@ def speed(
     return figures, {"peak": by}
 
 
-def flops_per_token(model: Any, lengths: Sequence[int]) -> float:
+def flops_per_token(model: Any, lengths: Sequence[int], scored: float = 1.0) -> float:
     """Floating-point operations per training token, forward and backward, each token attending to those before it.
 
     TRL's count, which asks for the length of a sequence and lets each token attend to all of it: so half the mean
-    length, weighted by tokens. For configurations that it does not read, six per parameter.
+    length, weighted by tokens. It counts the vocabulary at every token; here at a share of `scored`, those with a loss,
+    as trainings compute it. For configurations that TRL does not read, six per parameter.
     """
     from trl.trainer.utils import compute_flops_per_token
 
     attended = sum(n * n for n in lengths) / max(1, sum(lengths)) / 2
+    config = model.config.get_text_config()
     try:
-        return float(compute_flops_per_token(model.config.get_text_config(), attended))
+        whole = float(compute_flops_per_token(config, attended))
     except (AttributeError, TypeError, KeyError):
         return float(6 * sum(p.numel() for p in model.parameters()))
+    return whole - (1 - scored) * 6 * int(config.vocab_size) * int(config.hidden_size)
 
 
 def peak_flops(device: Any, precision: str) -> tuple[float, str]:

@@ -113,15 +113,24 @@ def _follow(process: subprocess.Popen[bytes], file: Path, context: TrainContext)
     read = 0
     while True:
         ended = process.poll() is not None
-        lines = file.read_text().splitlines(keepends=True)[read:] if file.exists() else []
-        for line in (line for line in lines if line.endswith("\n")):
-            read += 1
+        for line in _lines(file, read):
+            read += len(line)
             step, steps, metrics = json.loads(line)
             if context.progress is not None:
                 context.progress(step, steps, metrics)
         if ended:
             return
         time.sleep(_LOOK)
+
+
+def _lines(file: Path, start: int) -> list[bytes]:
+    """Whole lines of a growing file from a byte on."""
+    try:
+        with file.open("rb") as opened:
+            opened.seek(start)
+            return [line for line in opened if line.endswith(b"\n")]
+    except FileNotFoundError:
+        return []
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -5,11 +5,9 @@ With a process id and accelerate's arguments this is the launcher, with a folder
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import pickle
-import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -19,27 +17,18 @@ from typing import Any
 
 from harness.errors import LoopbenchError
 from harness.finetune._world import world
+from harness.lifeline import tie_to
 from harness.records.example import Example
-
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 def main(arguments: list[str]) -> None:
     """Launches, or trains as one of the processes."""
     if len(arguments) > 1:
-        _tie(int(arguments[0]))
+        tie_to(int(arguments[0]))
         _launch(arguments[1:])
     else:
-        _tie(os.getppid())
+        tie_to(os.getppid())
         _train(Path(arguments[0]))
-
-
-def _tie(parent: int) -> None:
-    """Ends this process when its parent ends, however that ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _launch(arguments: list[str]) -> None:

@@ -93,7 +93,7 @@ def tune(
         _figures.reset_peak(opened.device)
         with clock("train"):
             resumed, before = _train(opened, built, watch)
-        speed, by = _speed(opened, encoded, watch, before, clock.seconds["train"])
+        speed, by = _speed(opened, built, watch, before, clock.seconds["train"])
         with clock("measure"):
             found = built.measure()
         with clock("save"):
@@ -111,14 +111,13 @@ def _check_sharded(opened: Opened, built: Built) -> None:
 
 
 def _speed(
-    opened: Opened, encoded: Encoded[Any], watch: Watch, before: tuple[int, int], seconds: float
+    opened: Opened, built: Built, watch: Watch, before: tuple[int, int], seconds: float
 ) -> tuple[dict[str, float], dict[str, str]]:
     """Throughput, use of the device and memory, of what was trained since the start or the checkpoint."""
     tokens, trained, old_tokens, old_trained = total(opened.here, watch.seen_tokens, watch.seen_trained, *before)
     watch.seen_tokens, watch.seen_trained = tokens, trained
-    lengths = [watch.tokens[row] for row in range(len(encoded.rows))]
     done = (tokens - old_tokens, trained - old_trained)
-    figures, by = _figures.speed(opened, lengths, *done, seconds, precision(opened))
+    figures, by = _figures.speed(opened, built.sequences or built.tokens, *done, seconds, precision(opened))
     return _figures.rounded(figures), by
 
 

@@ -55,6 +55,7 @@ class Measured:
 class Built:
     """A trainer with its rows. `tokens` and `trained` are per row; `items` is what the sampler draws from.
 
+    `sequences` are the lengths of what the model reads where a row is not one sequence (both sides of a pair).
     `measure` is called between the last step and saving.
     """
 
@@ -65,6 +66,7 @@ class Built:
     trained: Sequence[int]
     layout: str
     measure: Callable[[], Measured] = Measured
+    sequences: Sequence[int] = ()
 
 
 def settings(opened: Opened) -> dict[str, Any]:

@@ -142,7 +142,8 @@ class Dpo(Tuning):
 
         pairs, context = encoded.rows, opened.context
         trained = [len(pair.chosen) + len(pair.rejected) for pair in pairs]
-        tokens = [2 * len(pair.prompt) + count for pair, count in zip(pairs, trained, strict=True)]
+        sequences = [len(pair.prompt) + len(side) for pair in pairs for side in (pair.chosen, pair.rejected)]
+        tokens = [one + other for one, other in zip(sequences[::2], sequences[1::2], strict=True)]
         items = pair_items(pairs)
         fresh = split.encoded(opened, self.max_answer)
         given |= {
@@ -170,7 +171,9 @@ class Dpo(Tuning):
             expected = start_loss(self.loss_type, self.beta, self.label_smoothing) if known else None
             return measured(trainer, fresh, self, expected)
 
-        return Built(trainer, items, [pair_length(pair) for pair in pairs], tokens, trained, "pairs", measure)
+        return Built(
+            trainer, items, [pair_length(pair) for pair in pairs], tokens, trained, "pairs", measure, sequences
+        )
 
     def _reference(self, opened: Opened) -> Any:
         """The second model.

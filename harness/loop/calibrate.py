@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import Connection
@@ -47,7 +47,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Told:
-    """What came of a model: tokens per second by kind of work, or why nothing did."""
+    """What came of a model: tokens per second by kind of work, and why something is missing."""
 
     model: str
     rates: Mapping[str, float]
@@ -61,9 +61,16 @@ def calibrate(plan: Plan, home: Home) -> list[Told]:
         UserError: the plan has no conversations to measure with, or the process that measures died.
     """
     targets = targets_of(plan)
-    context = forked.context(1)
+    found = _measured(targets, worker.Setup(home, 1, next(iter(visible_devices()), None)))
+    told = [Told(t.spec.name, found["models"].get(t.name, {}), found["why"].get(t.name)) for t in targets]
+    _keep(home, found)
+    return told
+
+
+def _measured(targets: Sequence[Target], setup: worker.Setup) -> dict[str, Any]:
+    """What a process of its own measures. It is ended with the caller: Ctrl-C must not wait for the measurements."""
+    context = forked.context(setup.threads)
     ours, theirs = context.Pipe()
-    setup = worker.Setup(home, 1, next(iter(visible_devices()), None))
     process = context.Process(target=_main, args=(theirs, setup, targets), name="loopbench-calibration")
     process.start()
     theirs.close()
@@ -75,10 +82,11 @@ def calibrate(plan: Plan, home: Home) -> list[Told]:
             f"the process that measures the models died (exit code {process.exitcode}): nothing was measured. Was "
             "there enough memory for one of them?"
         ) from error
-    process.join()
-    told = [Told(t.spec.name, found["models"].get(t.name, {}), found["why"].get(t.name)) for t in targets]
-    _keep(home, found)
-    return told
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+    return found
 
 
 def targets_of(plan: Plan) -> list[Target]:
@@ -117,7 +125,8 @@ def _keep(home: Home, found: Mapping[str, Any]) -> None:
         before = json.loads(path.read_text())
     except (OSError, ValueError):
         before = {}
-    models = before.get("models", {}) | {name: rates for name, rates in found["models"].items() if rates}
+    models = dict(before.get("models", {}))
+    models |= {name: models.get(name, {}) | rates for name, rates in found["models"].items() if rates}
     write_json(path, {"machine": found["machine"], "models": models, "time": time.time()})
 
 
@@ -126,25 +135,31 @@ def _main(connection: Connection, setup: worker.Setup, targets: Sequence[Target]
     worker.settle(setup)
     found: dict[str, Any] = {"models": {}, "why": {}, "machine": {"flops": _product_rate(setup.threads)}}
     for target in targets:
+        rates: dict[str, float] = {}
+        found["models"][target.name] = rates
         try:
-            found["models"][target.name] = measure(target, setup.threads)
-        except Exception as error:  # noqa: BLE001 - a model that cannot be measured is told as such, the others are
+            for name, rate in measure(target, setup.threads):
+                rates[name] = round(rate, 1)
+        except Exception as error:  # noqa: BLE001 - what cannot be measured is told as such, all else is kept
             found["why"][target.name] = f"{type(error).__name__}: {error}"
     connection.send(found)
 
 
-def measure(target: Target, threads: int) -> dict[str, float]:
-    """Tokens per second by kind of work: `generate`, `score`, and `train` where the plan trains the model."""
+def measure(target: Target, threads: int) -> Iterator[tuple[str, float]]:
+    """Tokens per second by kind of work: `generate`, `score`, and `train` where the plan trains the model.
+
+    Each as soon as it is known: a training that cannot be measured (of pairs, say: the rows are conversations) takes
+    nothing from the others.
+    """
     from harness.engines import open_engine
 
     engine = open_engine(target.spec, threads=threads)
     try:
-        rates = _engine_rates(engine, target.rows)
+        yield from _engine_rates(engine, target.rows).items()
     finally:
         engine.close()
     if target.trainer is not None:
-        rates["train"] = _training_rate(target, threads)
-    return {name: round(rate, 1) for name, rate in rates.items()}
+        yield "train", _training_rate(target, threads)
 
 
 def _engine_rates(engine: OpenEngine, rows: Sequence[Example]) -> dict[str, float]:

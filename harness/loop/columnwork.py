@@ -115,8 +115,7 @@ def _by_shard(job: Job, block: kinds.Scorer, told: list[Result]) -> Given:
             yield part, {name: _read(name, values) for name, values in result["columns"].items()}
         if claims is not None:
             claims.close()
-        job.cost.clear()
-        job.cost.update(cost)
+        job.settle(cost)
 
     return run
 

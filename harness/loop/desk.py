@@ -41,6 +41,8 @@ class Engines:
         self._store, self._threads, self._keep = store, threads, keep
         self._home = home or store.home
         self._open: OrderedDict[str, Engine] = OrderedDict()
+        self._parts: dict[str, int] = {}
+        """Among how many models the device was divided when an engine was opened."""
         self._light: dict[str, Engine] = {}
         self.need = 0
         self._chats: dict[str, Any] = {}
@@ -53,8 +55,8 @@ class Engines:
         spec = located(self._store, binding)
         # Two roles may ask one served model with other limits or prices: then they are two engines.
         settings = str(sorted(spec.options.items(), key=str)) if spec.engine in ("openai", "vllm") else ""
-        if spec.engine == "vllm" and visible_devices():
-            settings += f" shared by {max(1, self.need)}"  # it was opened with its part of the device
+        if _takes_all(spec) and visible_devices():
+            settings += f" shared by {self._sharers}"  # it was opened with its part of the device
         name = f"{spec.engine}:{spec.revision}:{spec.dtype}:{spec.path}:{settings}"
         if not spec.holds:
             return self._without_memory(name, spec, timer)
@@ -71,10 +73,15 @@ class Engines:
             engine = self._beside(spec)
             if engine is None:
                 self._make_room(spec)
-                engine = open_engine(spec, threads=self._threads, home=self._home, models=max(1, self.need))
-            self._open[name] = engine
+                engine = open_engine(spec, threads=self._threads, home=self._home, models=self._sharers)
+            self._open[name], self._parts[name] = engine, self._sharers
         self.opened += 1
         return engine
+
+    @property
+    def _sharers(self) -> int:
+        """Models that share the device now."""
+        return max(1, self.need)
 
     def _beside(self, spec: ModelSpec) -> Engine | None:
         """An engine for an adapter whose base is open with vLLM for another adapter; None where there is none."""
@@ -86,10 +93,16 @@ class Engines:
         return None
 
     def _make_room(self, spec: ModelSpec) -> None:
-        """Closes the least recently used engines: what is more than may be kept, and what needs the device alone."""
+        """Closes the least recently used engines: what is more than may be kept, and what needs the device alone.
+
+        One that took another part of the device than its turn would give it now goes too: the rest may not suffice.
+        """
         keep = max(self._keep, self.need)
         if visible_devices() and any(_takes_all(one) for one in (spec, *(e.spec for e in self._open.values()))):
-            keep = max(1, self.need)
+            keep = self._sharers
+            for name, engine in list(self._open.items()):
+                if _takes_all(engine.spec) and self._parts[name] != self._sharers:
+                    self._end(name)
         while len(self._open) >= keep:
             self._end(next(iter(self._open)))
 
@@ -101,6 +114,7 @@ class Engines:
 
     def _end(self, name: str) -> None:
         engine = self._open.pop(name)
+        self._parts.pop(name, None)
         self._notes += [f"{engine.spec.name}: {note}" for note in _told(engine)]
         engine.close()
 

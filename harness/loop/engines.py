@@ -8,11 +8,18 @@ from harness.loop.plan import Plan
 
 
 def engines_of(plan: Plan) -> dict[str, dict[str, Any]]:
-    """By model, as the plan names it: engine, dtype, and the reason where `engine: auto` chose."""
-    specs = {b.spec.name: b.spec for stage in plan.stages.values() for b in stage.models.values()}
+    """By model, as the plan names it: engine, dtype, and the reason where `engine: auto` chose.
+
+    A model that several engines run is named with each: `pocket/base (vllm, float32)`.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for spec in (binding.spec for stage in plan.stages.values() for binding in stage.models.values()):
+        about = {"engine": spec.engine, "dtype": spec.dtype} | ({"why": spec.why} if spec.why else {})
+        found.setdefault(spec.name, {})[f"{spec.engine}, {spec.dtype}"] = about
     return {
-        name: {"engine": spec.engine, "dtype": spec.dtype} | ({"why": spec.why} if spec.why else {})
-        for name, spec in sorted(specs.items())
+        name if len(ways) == 1 else f"{name} ({way})": about
+        for name, ways in sorted(found.items())
+        for way, about in sorted(ways.items())
     }
 
 

@@ -83,8 +83,7 @@ def answer(jobs: Sequence[Job]) -> list[Result]:
 
 
 def _answered(job: Job, answers: Sequence[Answer], cost: Counter[str]) -> Result:
-    job.cost.clear()
-    job.cost.update(cost)
+    job.settle(cost)
     evaltables.write_answers(job.folder / ANSWERS, answers)
     return {"keep": (ANSWERS,), "rows": len(answers)}
 
@@ -97,6 +96,8 @@ def _shard(
     if all(path.exists() for path in paths.values()):
         return {number: json.loads(path.read_bytes()) for number, path in paths.items()}
     made = _ask(jobs, part)
+    for number, own in made.items():
+        jobs[number].cost.update(own["cost"])
     if keep:
         for number, path in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,8 +159,7 @@ def grade(job: Job) -> Result:
     for result in resumable_map(pairs, _size(job), job.folder / "shards", shard, job.progress):
         grades += [_grade_from(row) for row in result["grades"]]
         cost.update(result["cost"])
-    job.cost.clear()
-    job.cost.update(cost + asked)
+    job.settle(cost + asked)
     graded = _graded(job, suite, _flagged(items, answers, grades) if suite.needs_judge() else grades)
     return graded | ({"sentinels": about} if about else {})
 

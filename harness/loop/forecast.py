@@ -9,13 +9,14 @@ it was (`harness.loop.foretold`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.loop.calls import Calls, Trials
 from harness.loop.devices import default_workers, visible_devices
+from harness.loop.money import Money, money, said
 from harness.loop.plan import Plan
 from harness.loop.rates import MODEL_WORK, Rates, model_of_stage, signature, typical
 from harness.loop.sizes import LIBRARIES, Sizes, sizes_of
@@ -71,22 +72,6 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Money:
-    """What served models will cost in US dollars; None where one of them has no prices.
-
-    `most_usd` takes every answer as long as its limit allows. What the cache of replies holds already costs nothing,
-    and cannot be known before the answers are there.
-    """
-
-    usd: float | None
-    most_usd: float | None
-    spent_usd: float
-    limit_usd: float | None
-    served: tuple[Calls, ...]
-    """Sums by role and model."""
-
-
-@dataclass(frozen=True)
 class Forecast:
     """The forecast of a plan. `wall` is in seconds, with all workers busy."""
 
@@ -112,51 +97,9 @@ def forecast(plan: Plan, home: Home, workers: int | None = None) -> Forecast:
     longest = {basis: sum(line.seconds for line in lines if line.basis == basis) for basis in BASIS}
     basis = BASIS[max(longest, key=lambda name: longest[name])]
     limits = plan.experiment.limits
-    money = _money(lines, spent.usd, limits.usd if limits is not None else None)
-    return Forecast(tuple(lines), count, left / max(1, count), basis, said(money), money)
-
-
-def _money(lines: Iterable[Line], spent: float, limit: float | None) -> Money:
-    sums: dict[tuple[str, str], Calls] = {}
-    for calls in (calls for line in lines for calls in line.served):
-        before = sums.get((calls.role, calls.model))
-        sums[calls.role, calls.model] = calls if before is None else before.plus(calls)
-    usd = [calls.usd for calls in sums.values()]
-    most = [calls.most_usd for calls in sums.values()]
-    return Money(_total(usd), _total(most), spent, limit, tuple(sums.values()))
-
-
-def _total(parts: Iterable[float | None]) -> float | None:
-    total = 0.0
-    for part in parts:
-        if part is None:
-            return None
-        total += part
-    return total
-
-
-def said(money: Money) -> str:
-    """The forecast of money as one line."""
-    if not money.served:
-        return "0 (no served model is asked)" + (f"; {money.spent_usd:.2f} USD spent" if money.spent_usd else "")
-    parts = [
-        f"{c.role} {c.model}: {c.calls:,} calls, {c.prompt_tokens:,} + {c.completion_tokens:,} tokens"
-        + (f", and those of {c.uncounted} stages that cannot be counted now ({c.why})" if c.uncounted else "")
-        for c in money.served
-    ]
-    if any(c.uncounted for c in money.served):
-        text = f"not known ({'; '.join(parts)})"
-    elif money.usd is None or money.most_usd is None:
-        text = f"not known, a served model has no prices ({'; '.join(parts)})"
-    else:
-        text = f"about {money.usd:.2f} USD, at most {money.most_usd:.2f} ({'; '.join(parts)})"
-    if money.spent_usd:
-        text += f"; {money.spent_usd:.2f} spent before"
-    if money.limit_usd is not None:
-        text += f"; limits.usd is {money.limit_usd:g}"
-        if money.usd is not None and money.spent_usd + money.usd > money.limit_usd:
-            text += ", which will not be enough"
-    return text
+    served = (calls for line in lines for calls in line.served)
+    spending = money(served, spent.usd, limits.usd if limits is not None else None)
+    return Forecast(tuple(lines), count, left / max(1, count), basis, said(spending), spending)
 
 
 class _View:

@@ -34,13 +34,13 @@ def noted(stage: Stage, stages: Mapping[str, Stage], line: Line | None, manifest
     if line is None or not manifest.get("timing"):
         return about
     was = {
-        "seconds": worked(manifest["timing"]),
+        "seconds": worked(manifest),
         "tokens": tokens_of(stage.action, manifest.get("cost") or {}) or None,
         "memory": manifest.get("memory"),
     }
     said = {name: getattr(line, name) for name in QUANTITIES}
     errors = {name: _relative(said[name], was[name]) for name in QUANTITIES}
-    kept = {name: round(error, 4) for name, error in errors.items() if error is not None}
+    kept = {name: error for name, error in errors.items() if error is not None}  # whole: `_pair` reckons back from it
     return about | {"forecast": said | {"basis": line.basis}, "forecast_error": kept}
 
 

@@ -43,6 +43,8 @@ class Job:
     run: str | None = None
     """Names the run of the experiment; None outside one."""
     cost: Counter[str] = field(default_factory=Counter)
+    share: float = 1.0
+    """Of what `cost` counts, the part that was done here and now; the rest was done before, or by other workers."""
 
     @property
     def folder(self) -> Path:
@@ -72,6 +74,13 @@ class Job:
         models = self.stage.models
         self.engines.need = len({binding.stage or binding.spec.revision for binding in models.values()})
         return Desk(lambda role: self.engines.get(models[role], self.timer), context, self.timer, self.cost)
+
+    def settle(self, cost: Mapping[str, int]) -> None:
+        """Takes the cost of the whole stage in place of what was spent here."""
+        whole = sum(cost.values())
+        self.share = self.cost.total() / whole if whole else 1.0
+        self.cost.clear()
+        self.cost.update(cost)
 
     def rows(self) -> Iterator[Example]:
         return inputs.load(self.store, self.stage.inputs)

@@ -49,6 +49,7 @@ def finetune(job: Job) -> Result:
     with job.timer("trainer"):
         report = block.train(job.rows(), context)
     job.cost.update(train_tokens=report.train_tokens, loss_tokens=report.loss_tokens)
+    job.share = 1 - int(report.runtime.get("resumed_from_step", 0)) / max(1, report.steps)
     kept = (MODEL, POINTS) if (job.folder / POINTS).is_dir() else (MODEL,)
     return {"keep": kept, "rows": report.rows, "report": asdict(report)}
 

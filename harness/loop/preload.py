@@ -7,30 +7,20 @@ and so copying, the pages that the workers share.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
-import signal
-import sys
 import time
 import warnings
 from contextlib import suppress
 
+from harness.lifeline import tie_to
+
 SERVER = "LOOPBENCH_WORKER_SERVER"
 """Set to the coordinator's process id, in the server's environment only."""
-DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 begun = time.perf_counter()
 seconds: float | None = None
 """When the imports began and what they took; None where nothing was imported ahead."""
-
-
-def tie_to(parent: int) -> None:
-    """Ends this process when its parent process ends, however it ends; at once if that is over already."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _load() -> None:

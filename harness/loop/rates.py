@@ -32,6 +32,8 @@ MACHINE: Mapping[str, Mapping[Work, float]] = {
     "cuda": {"generate": 2e13, "score": 2e14, "train": 2e14},
 }
 """Rules: floating-point operations per second that each kind of work reaches on one core, and on one large GPU."""
+LEAST = 0.1
+"""Share of a stage's work from which on its times tell something of the whole."""
 MODEL_WORK: Mapping[str, Work] = {"synthesize": "generate", "answer": "generate", "score": "score", "finetune": "train"}
 
 
@@ -106,7 +108,10 @@ class Rates:
         return Rate(self.machine(model.spec, work) / (OPERATIONS[work] * sizes.parameters), "rule")
 
     def machine(self, spec: ModelSpec, work: Work) -> float:
-        """Floating-point operations per second that a kind of work reaches here: half of a measured matmul rate."""
+        """Floating-point operations per second that a kind of work reaches here.
+
+        Of a measured matmul rate two fifths, and where tokens are written one by one a tenth; else from `MACHINE`.
+        """
         measured = self.calibrated.get("machine", {}).get("flops")
         if measured:
             return float(measured) * (0.1 if work == "generate" else 0.4)
@@ -122,21 +127,33 @@ class Rates:
         cost, timing, model = event.get("cost") or {}, event["timing"], str(event.get("model") or "")
         rows = max(1, int(event.get("rows") or 1)) * float(event.get("epochs") or 1)
         seen = self._seen[event["action"], event["block"], model]
-        seen.seconds.append(worked(timing) / rows)
+        if (whole := worked(event)) is not None:
+            seen.seconds.append(whole / rows)
         if tokens := tokens_of(event["action"], cost):
             seen.tokens.append(tokens / rows)
         if event.get("memory"):
             seen.memory.append(int(event["memory"]))
         work = MODEL_WORK.get(event["action"])
-        if model and work is not None:
+        if model and work is not None and (share := _share(event)) >= LEAST:
             counted, timer = COUNTED[work]
             if cost.get(counted) and timing.get(timer):
-                self._spent[model, work].append((float(cost[counted]), float(timing[timer])))
+                self._spent[model, work].append((share * float(cost[counted]), float(timing[timer])))
 
 
-def worked(timing: Mapping[str, float]) -> float:
-    """Seconds of a stage that its own work took: imports and the opening of models are paid once for many."""
-    return timing["wall"] - timing.get("import", 0.0) - timing.get("open", 0.0)
+def worked(told: Mapping[str, Any]) -> float | None:
+    """Seconds that a stage's own work took: imports and the opening of models are paid once for many.
+
+    `told` is its manifest or its event. Where its times are those of a `share` of the work, they are reckoned for all
+    of it; None where that share is too small to tell.
+    """
+    timing, share = told["timing"], _share(told)
+    seconds = float(timing["wall"] - timing.get("import", 0.0) - timing.get("open", 0.0))
+    return seconds / share if share >= LEAST else None
+
+
+def _share(told: Mapping[str, Any]) -> float:
+    share = told.get("share")
+    return 1.0 if share is None else float(share)
 
 
 def tokens_of(action: str, cost: Mapping[str, Any]) -> int:

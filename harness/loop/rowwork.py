@@ -60,8 +60,7 @@ def synthesize(job: Job) -> Result:
             yield from result["rows"]
 
     saved = _save(job, made())
-    job.cost.clear()
-    job.cost.update(cost)
+    job.settle(cost)
     return saved | reported(told)
 
 

@@ -39,8 +39,9 @@ TRIES = 3
 """A stage whose worker died or that met a transient failure is tried this often."""
 BACK_OFF = 2.0
 """Seconds of the first wait after a transient failure, doubled each time."""
-_TOLD = ("rows", "dropped", "timing", "cost", "opened", "together", "memory")
-"""What a `stage_finished` event says of the manifest; `together`: how many stages were one stream."""
+_TOLD = ("rows", "dropped", "timing", "cost", "opened", "together", "memory", "share")
+"""What a `stage_finished` event says of the manifest; `together`: how many stages were one stream; `share`: the part of
+the work that its times are of, where the rest was done before or by other workers."""
 _REPORTED = ("counts", "figures", "notes")
 """What it says of the manifest's report."""
 

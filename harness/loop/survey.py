@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from harness.loop.provenance import source_hash
 from harness.loop.stage import Stage
-from harness.loop.worker import source_hash
 from harness.store.artifacts import Store
 
 CODE_CHANGED = (

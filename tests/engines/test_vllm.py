@@ -189,6 +189,16 @@ def test_a_call_that_is_given_up_leaves_the_engine_usable(ours: Any) -> None:
     assert len(list(ours.generate(requests))) == 10
 
 
+def test_a_call_that_is_given_up_with_much_unread_does_not_block_the_next(ours: Any) -> None:
+    """More than the connection holds on either side: the process cannot send, and we have much to say."""
+    stream = ours.generate(rows(400, max_tokens=40, temperature=1.0, top_logprobs=20, ends="text"))
+    next(stream)
+    time.sleep(3)
+    stream.close()
+    requests = rows(2500, max_tokens=1)
+    assert len(list(ours.generate(requests))) == 2500
+
+
 def test_rows_come_as_they_finish(ours: Any) -> None:
     short = GenerateRequest(id="short", prompt=(20, 30), sampling=Sampling(max_tokens=2, stop_ids=()))
     long = rows(3, max_tokens=300, temperature=1.0, ends="text")
@@ -296,6 +306,11 @@ def test_adapters_are_served_unmerged_and_share_a_process(tmp_path: Path) -> Non
         assert max(float(np.abs(mine[r.id] - theirs[r.id]).max()) for r in scored) < 1e-4
         merged.close()
     assert float(np.abs(told["one"] - told["two"]).max()) > 0.1
+    stream = first.generate(rows(20, max_tokens=60, ends="text"))
+    next(stream)
+    stream.close()  # what is still under way for the one is no answer for the other
+    requests = rows(20, max_tokens=8)
+    assert sorted(c.request_id for c in second.generate(requests)) == sorted(r.id for r in requests)
     first.close()
     assert len(list(second.generate(rows(2)))) == 2
     pids = second.pids

@@ -168,6 +168,21 @@ def test_an_adapter_of_another_base_is_refused_with_both_shapes(adapter: Path, f
         check(spec(adapter))
 
 
+def test_an_adapter_fits_a_base_whose_files_name_and_turn_its_layers_otherwise(adapter: Path, folder: Path) -> None:
+    """As GPT-2's: `h.0...` in the file is `transformer.h.0...` in the model, and weights are (inputs, outputs)."""
+    weights(folder / "model.safetensors", {"layers.0.self_attn.q_proj.weight": [64, 64]})
+    assert adapter_of(adapter).modules == {"q_proj"}
+    about = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(about | {"fan_in_fan_out": True}))
+    name = "base_model.model.transformer.h.0.attn.c_attn.lora_{}.weight"
+    weights(adapter / "adapter_model.safetensors", {name.format("A"): [6, 64], name.format("B"): [192, 6]})
+    weights(folder / "model.safetensors", {"h.0.attn.c_attn.weight": [64, 192]})
+    assert adapter_of(adapter).modules == {"c_attn"}
+    weights(folder / "model.safetensors", {"h.0.attn.c_attn.weight": [64, 96]})
+    with pytest.raises(UserError, match="has 96 outputs in its base, and 192 in it"):
+        adapter_of(adapter)
+
+
 def test_an_adapter_whose_base_is_gone_is_refused(adapter: Path, folder: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(UserError, match="LoRA adapter of .* and no model folder is there"):
@@ -179,6 +194,12 @@ def test_an_adapter_that_is_more_than_lora_is_refused_for_vllm_only(adapter: Pat
     (adapter / "adapter_config.json").write_text(json.dumps(about | {"modules_to_save": ["lm_head"]}))
     with pytest.raises(UserError, match="not serve: write `engine: transformers`"):
         check(spec(adapter))
+
+
+@pytest.mark.parametrize("name", ["lm_head.lora_A.weight", "model.embed_tokens.lora_embedding_A"])
+def test_an_adapter_of_tied_ends_fits_its_base_and_is_not_plain(adapter: Path, name: str) -> None:
+    weights(adapter / "adapter_model.safetensors", {f"base_model.model.{name}": [6, 64]})
+    assert not adapter_of(adapter).plain
 
 
 # --- auto ------------------------------------------------------------------------------------------------------------

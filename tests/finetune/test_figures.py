@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tuning import examples
+from tuning import examples, pairs
 
 from harness.blocks.kinds import TrainContext
 from harness.errors import StageFailed, UserError
 from harness.finetune import _figures, sft
 from harness.finetune._setup import recomputes
 from harness.finetune._world import ALONE, World
+from harness.finetune.dpo import Dpo
 from harness.finetune.sft import Sft
 
 Make = Callable[..., TrainContext]
@@ -41,6 +42,23 @@ def test_the_work_of_a_token_is_six_times_its_weights_and_its_attention(base: Pa
     attention = 12 * config.num_hidden_layers * config.hidden_size * attended
     expected = 6 * (inside + head) + attention
     assert _figures.flops_per_token(model, [100, 100]) == pytest.approx(expected, rel=1e-6)
+    half = 6 * (inside + head / 2) + attention
+    assert _figures.flops_per_token(model, [100, 100], 0.5) == pytest.approx(half, rel=1e-6), "no loss, no vocabulary"
+
+
+def test_a_pair_is_two_sequences(context: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[int]] = []
+
+    def work(model: Any, lengths: Sequence[int], scored: float) -> float:
+        seen.append(list(lengths))
+        return 1.0
+
+    monkeypatch.setattr(_figures, "flops_per_token", work)
+    rows = pairs(4)
+    report = Dpo(max_steps=2, batch_size=2).train(rows, context(device="cpu"))
+    (lengths,) = seen
+    assert len(lengths) == 2 * len(rows)
+    assert sum(lengths) == report.train_tokens, "two steps of two pairs are each pair once"
 
 
 def test_gpus_are_looked_up_and_what_is_unknown_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

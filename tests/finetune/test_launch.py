@@ -129,6 +129,16 @@ def test_a_process_that_ends_without_a_word_is_a_failed_stage(context: Make, mon
         Sft(**OPTIONS, devices=2).train(ROWS, context(device="cpu"))
 
 
+def test_a_line_of_progress_is_read_once_and_only_when_it_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "progress"
+    assert _launch._lines(file, 0) == []
+    file.write_bytes(b"[1, 9, {}]\n[2, 9")
+    assert _launch._lines(file, 0) == [b"[1, 9, {}]\n"]
+    with file.open("ab") as more:
+        more.write(b", {}]\n")
+    assert _launch._lines(file, 11) == [b"[2, 9, {}]\n"]
+
+
 def test_batches_are_shared_out_without_a_rest() -> None:
     order = Order([5] * 21, 0, 4, False)
     shares = [Shares(order, 4, World(rank, 2)) for rank in range(2)]

@@ -89,6 +89,15 @@ def test_auto_may_choose_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found == {("vllm", "auto: because")}
 
 
+def test_a_model_that_several_engines_run_is_told_with_each(tmp_path: Path) -> None:
+    text = TEXT.format(student="pocket/base", steps="[{score: ifd, model: other}, {finetune: sft}]")
+    file = tmp_path / "engines.yaml"
+    file.write_text(text.replace("  judge:", "  other: {path: pocket/base, engine: vllm}\n  judge:"))
+    found = engines_of(api.plan(str(file)))
+    assert found["pocket/base (transformers, float32)"]["engine"] == "transformers"
+    assert found["pocket/base (vllm, float32)"]["engine"] == "vllm"
+
+
 def test_a_scratch_student_is_too_small_for_vllm() -> None:
     assert auto.choose(None, "auto").engine == "transformers"
 
@@ -155,6 +164,24 @@ def test_vllm_has_a_gpu_alone_but_for_what_its_stage_asks_too(tmp_path: Path, mo
     assert not two.closed  # type: ignore[attr-defined]
     desk.free(everything=True)
     assert two.closed  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("engine", ["vllm", "openai"])
+def test_a_model_that_took_a_whole_gpu_makes_room_for_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """The stage before asked one model; this one asks two, and half of the device each is all that there is."""
+    from harness.loop.clock import Timer
+
+    desk, told = engines(tmp_path, monkeypatch, ["0"])
+    whole = desk.get(binding("a", engine), Timer())
+    desk.need = 2
+    half = desk.get(binding("b", engine), Timer())
+    assert whole.closed  # type: ignore[attr-defined]
+    again = desk.get(binding("a", engine), Timer())
+    assert again is not whole
+    assert not half.closed  # type: ignore[attr-defined]
+    assert told == [1, 2, 2]
 
 
 def test_on_a_cpu_two_models_stay_open_and_a_training_ends_vllm(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_a_calibration_comes_before_rules_and_history_before_both(make: Make, tm
     assert rates.Rates(home).rate(model, "train", None) == rates.Rate(700 / 18, "history")
 
 
-def test_a_run_notes_how_far_off_each_forecast_was(make: Make, tmp_path: Path) -> None:
+def test_what_a_run_did_not_measure_has_no_forecast_error(make: Make, tmp_path: Path) -> None:
     plan, home = make(PICK), Home(tmp_path / "home")
     run(plan, home, workers=1, executor=Instant())
     events = [json.loads(line) for line in home.journal_file("small").read_text().splitlines()]
@@ -107,6 +108,39 @@ def test_a_run_notes_how_far_off_each_forecast_was(make: Make, tmp_path: Path) -
     assert all(event["epochs"] == 1.0 for event in done)
     assert {bool(event["model"]) for event in done if event["action"] == "finetune"} == {True}
     assert not any("forecast" in event for event in done), "these stages have no times: nothing was measured"
+
+
+def test_how_far_off_a_forecast_was_is_noted_whole_so_that_sums_are_right(make: Make, tmp_path: Path) -> None:
+    plan, home = make(PICK), Home(tmp_path / "home")
+    stage = next(s for s in plan.stages.values() if s.action == "finetune")
+    said = replace(next(line for line in forecast(plan, home).stages if line.key == stage.key), seconds=0.07)
+    manifest = {"timing": {"wall": 3010.0, "import": 4.0, "open": 6.0}, "cost": {"train_tokens": 960}, "memory": None}
+    noted = foretold.noted(stage, plan.stages, said, manifest)
+    assert noted["forecast"]["tokens"] == 480
+    assert noted["forecast_error"] == {"seconds": pytest.approx(-1, abs=1e-4), "tokens": -0.5}
+    found = foretold.summed([{"event": "stage_finished", "key": stage.key, **json.loads(json.dumps(noted))}])
+    assert found["seconds"].was == pytest.approx(3000.0), "a forecast that is off by far counts with what was measured"
+    assert found["tokens"].was == pytest.approx(960)
+    assert "forecast_error" not in foretold.noted(stage, plan.stages, None, manifest), "nothing was said"
+
+
+def test_times_of_a_part_of_the_work_are_reckoned_for_all_of_it(make: Make, tmp_path: Path) -> None:
+    """A stage that was killed and went on, or that other workers helped with, counts all tokens and only some time."""
+    plan, home = make(PICK), Home(tmp_path / "home").prepare()
+    stage = next(s for s in plan.stages.values() if s.action == "finetune")
+    model = model_of_stage(stage, plan.stages)
+    assert model is not None
+    about = {"action": "finetune", "block": "sft", "rows": 10, "model": signature(model), "cost": {"train_tokens": 700}}
+    with Journal(home.journal_file("other")) as journal:
+        journal.write("stage_finished", **about, timing={"wall": 6.0, "open": 1.0, "trainer": 4.0}, share=0.25)
+        journal.write("stage_finished", **about, timing={"wall": 0.1, "trainer": 0.1}, share=0.01)
+        journal.write("stage_finished", **about, timing={"wall": 20.0, "trainer": 16.0}, share=None)
+    known = rates.Rates(home)
+    seen = known.seen("finetune", "sft", signature(model))
+    assert seen is not None
+    assert seen.seconds == [2.0, 2.0], "a hundredth of the work tells nothing of the time"
+    assert seen.tokens == [70.0] * 3
+    assert known.rate(model, "train", None) == rates.Rate(875 / 20, "history")
 
 
 def noted(key: str, said: float, was: float) -> dict[str, object]:

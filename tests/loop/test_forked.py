@@ -23,7 +23,7 @@ from harness.loop import forked
 
 def look(connection):
     import torch
-    from harness.loop.preload import tie_to
+    from harness.lifeline import tie_to
     tie_to(os.getppid())
     threads = [open(f"/proc/{os.getppid()}/task/{t}/comm").read() for t in os.listdir(f"/proc/{os.getppid()}/task")]
     environment = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "LOOPBENCH_WORKER_SERVER")}

@@ -13,7 +13,7 @@ from harness import api
 from harness.errors import UserError
 from harness.loop.capable import check_keys
 from harness.loop.plan import Plan
-from harness.loop.worker import _about
+from harness.loop.provenance import provenance
 
 TEXT = """
 experiment: ids
@@ -71,7 +71,7 @@ def test_before_a_run_a_server_is_asked_and_refused_for_what_it_lacks(tmp_path: 
     with ChatServer(poor) as server:
         made = plan(tmp_path, server.url)
         with pytest.raises(UserError) as caught:
-            api.run(made)
+            check_keys(made.stages.values())
     said = str(caught.value)
     assert "ifd asks the model bound to 'teacher' for the log-probabilities of given texts" in said
     assert "(its completions come without those of the prompt (`prompt_logprobs`))" in said
@@ -88,7 +88,7 @@ def test_what_a_server_offers_stands_in_the_manifests_of_its_stages(tmp_path: Pa
         made = plan(tmp_path, server.url, "{synthesize: respond, model: teacher}")
         stage = next(stage for stage in made.stages.values() if stage.action == "synthesize")
         check_keys([stage])
-    about = _about(stage)["engines"]["teacher"]
+    about = provenance(stage)["engines"]["teacher"]
     assert about["engine"] == "openai"
     assert about["offers"]["ids"]
     assert not about["offers"]["logprobs"]

@@ -83,6 +83,8 @@ def test_shards_that_others_made_give_the_same_artifact(job: Callable[[str], Job
     made = done(helped)
     assert made["files"] == whole["files"]
     assert made["cost"] == whole["cost"], "what helpers spent is the stage's"
+    assert "share" not in whole
+    assert made["share"] == 0, "its times are those of no shard"
     assert helped.engines.opened == opened, "the stage's own worker did not even open the model"
 
 

@@ -127,7 +127,7 @@ class Caller:
         else:
             self._last_answer = time.monotonic()
             if not self.served.local:  # nobody is paid for one that loopbench serves itself
-                usd = self.price(reply)
+                usd = self.served.price(reply.prompt_tokens, reply.completion_tokens)
                 bill.settle(usd, prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens)
         finally:
             self._ledger.close(bill)
@@ -177,11 +177,6 @@ class Caller:
             )
         )
 
-    def price(self, reply: Reply) -> float:
-        """What a reply costs, in US dollars; 0 where no price is known."""
-        prices = self.served.prices
-        return 0.0 if prices is None else prices.usd(reply.prompt_tokens, reply.completion_tokens)
-
     def _at_most(self, call: Call) -> float:
         """The highest price of a call: no tokenizer makes more tokens than bytes."""
         prices = self.served.prices
@@ -220,7 +215,7 @@ class Caller:
             _parsed(hidden(text, self._key), call)  # it quotes a cut text: no part of a key may stay in it
             raise
         except Lacking as error:
-            raise UserError(f"{self.served.where} takes no token ids as vLLM's servers do: {error}. {KEPT}") from None
+            raise UserError(f"{self.served.where} does not answer as vLLM's servers do: {error}. {KEPT}") from None
         shown = hidden(reply.text, self._key)
         return reply if shown == reply.text else replace(reply, text=shown)
 
@@ -250,12 +245,17 @@ _CHATTY = ("openai", "httpx2", "httpcore2", "httpx", "httpcore")
 """Loggers below a call: at their lower levels they write out headers, which may hold the key."""
 
 
+def hush() -> None:
+    """Keeps the libraries below a call from writing out what they send."""
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def client_of(served: Served, key: str | None) -> Any:
     """The client library's connection to a server; its own retries are off, because ours keep a deadline."""
     import openai
 
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    hush()
     timeout = openai.Timeout(served.timeout, connect=min(_CONNECT, served.timeout))
     # A proxy of the environment is for the outside: what loopbench started itself is asked directly.
     direct = openai.DefaultAsyncHttpxClient(trust_env=False, timeout=timeout) if served.local else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.engines.base import Capability, ModelSpec
 from harness.engines.families import family_of
-from harness.engines.served.offer import Offer, Silent, kept, offer_of
+from harness.engines.served.offer import Offer, Silent, kept, offer_of, told
 from harness.engines.served.settings import Served
 from harness.engines.served.tokens import check_body
 from harness.records.templates import own_template
@@ -89,7 +89,7 @@ def ready(spec: ModelSpec) -> None:
 
 def facts(spec: ModelSpec) -> dict[str, Any]:
     """What the records of a stage tell of a server that was asked what it offers; empty for all other models."""
-    offer = _known(spec)
+    offer = told(Served.of(spec), spec.path, Home.find()) if spec.remote and spec.path is not None else None
     return {} if offer is None else {name: value for name, value in asdict(offer).items() if value is not None}
 
 

@@ -101,6 +101,8 @@ class LocalServer:
         self._options, self._adapter = options_of(spec), servable(spec)
         self._keeper: subprocess.Popen[bytes] | None = None
         self._port = 0
+        self.model = f"{LOCAL_NAME}-{os.getpid()}-{next(_numbers)}"
+        """Its name there: another one's, so that a server that took the same port answers nothing in its place."""
         self.log: Path | None = None
         """What the server prints."""
         self.open_s = 0.0
@@ -168,10 +170,10 @@ class LocalServer:
         flags |= {
             "host": "127.0.0.1",
             "port": self._port,
-            "served_model_name": LOCAL_NAME if self._adapter is None else f"{LOCAL_NAME}-base",
+            "served_model_name": self.model if self._adapter is None else f"{self.model}-base",
             "uvicorn_log_level": "warning",
         }
-        return [sys.executable, "-m", _MODULE, *_flags(flags), *_lora(self._adapter)]
+        return [sys.executable, "-m", _MODULE, *_flags(flags), *_lora(self._adapter, self.model)]
 
     # --- the process --------------------------------------------------------------------------------------------------
     def _launch(self) -> None:
@@ -193,7 +195,9 @@ class LocalServer:
         # One server has the devices of all its copies.
         whole = self._options.model_copy(update={"data_parallel_size": 1, "tensor_parallel_size": copies * each})
         (own,) = environments(self._spec, whole, build() or "gpu", self._threads)
-        return {**os.environ, **own, "PYTHONUNBUFFERED": "1"}
+        # A key of the environment is for a server elsewhere; with it, this one would ask us for it.
+        given = {name: value for name, value in os.environ.items() if name != "VLLM_API_KEY"}
+        return {**given, **own, "PYTHONUNBUFFERED": "1"}
 
     def _wait(self, until: float) -> None:
         """Until the server is healthy."""
@@ -229,7 +233,7 @@ class LocalServer:
         """A new file for what is printed; the oldest go where there are many."""
         folder = self._home.path / "served" / "logs"
         folder.mkdir(parents=True, exist_ok=True)
-        for old in sorted(folder.glob("*.log"), key=lambda file: file.stat().st_mtime)[: -_LOGS + 1]:
+        for old in sorted(folder.glob("*.log"))[: -_LOGS + 1]:  # names begin with the time
             old.unlink(missing_ok=True)
         return folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{next(_numbers)}.log"
 
@@ -256,9 +260,9 @@ def _flags(settings: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _lora(adapter: Adapter | None) -> Sequence[str]:
+def _lora(adapter: Adapter | None, name: str) -> Sequence[str]:
     """An adapter is served under the model's name, over its base, which goes by another."""
-    return () if adapter is None else ("--lora-modules", f"{LOCAL_NAME}={adapter.folder.resolve()}")
+    return () if adapter is None else ("--lora-modules", f"{name}={adapter.folder.resolve()}")
 
 
 def _cause(said: str) -> str:

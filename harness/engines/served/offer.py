@@ -1,17 +1,21 @@
 """What a server offers beyond conversations, asked once with two small calls and kept in the home.
 
-Told are: whether completions take and give token ids, whether they give log-probabilities of the prompt, whether the
-server's tokenizer is the one that was named, and how long a sequence may be.
+Told are: whether completions take and give token ids, whether they read the ids that they were sent, whether they give
+log-probabilities of the prompt, and how long a sequence may be.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.engines.served.calls import hush
 from harness.engines.served.failures import hidden
 from harness.engines.served.settings import Served
 from harness.errors import UserError
@@ -21,7 +25,9 @@ from harness.store.atomic import write_json
 from harness.store.home import Home
 
 _SECONDS = 20.0
-_TEXT = "Two words"
+_LACKS_SECONDS = 60.0
+_IDS = (5, 6, 7)
+"""Every vocabulary has these, so that no tokenizer needs to be loaded before a run."""
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt")
 
 
@@ -58,12 +64,32 @@ class Offer:
 def tokenizer_identity(folder: Path) -> str:
     """Hash of a tokenizer's files and of its chat template."""
     home = tokenizer_home(folder)
-    files = {name: file_sha256(home / name) for name in _TOKENIZER if (home / name).is_file()}
+    stamps = ((name, (home / name).stat()) for name in _TOKENIZER if (home / name).is_file())
+    files = dict(_digest(home / name, about.st_size, about.st_mtime_ns) for name, about in stamps)
     return sha256({"files": files, "template": template_hash(folder)})
 
 
+@cache
+def _digest(file: Path, size: int, changed: int) -> tuple[str, str]:
+    """Name and hash of a file as it is at this size and time: a plan asks for every stage, and files have megabytes."""
+    return file.name, file_sha256(file)
+
+
 def kept(served: Served, folder: Path, home: Home) -> Offer | None:
-    """What a server was found to offer earlier; None where it was not asked yet."""
+    """What a server was found to offer earlier; None where it is to be asked.
+
+    What it was found to lack counts for a minute, for one command: another server may stand there when it is run again.
+    """
+    found = told(served, folder, home)
+    if found is not None and found.lacks:
+        with suppress(OSError):
+            age = time.time() - _file(served, folder, home).stat().st_mtime
+            return None if age > _LACKS_SECONDS else found
+    return found
+
+
+def told(served: Served, folder: Path, home: Home) -> Offer | None:
+    """What a server said when it was last asked; None where it was not."""
     try:
         return Offer(**json.loads(_file(served, folder, home).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -79,23 +105,21 @@ def offer_of(served: Served, folder: Path, home: Home) -> Offer:
     """
     if (known := kept(served, folder, home)) is not None:
         return known
-    found = probe(served, folder)
+    found = probe(served)
     place = _file(served, folder, home)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_json(place, asdict(found))
     return found
 
 
-def probe(served: Served, folder: Path) -> Offer:
+def probe(served: Served) -> Offer:
     """Asks a server for one token, twice; a paid one may bill some ten tokens.
 
     Raises:
         Silent: it does not answer.
-        UserError: its key is missing, or its tokenizer is another one.
+        UserError: its key is missing.
     """
-    from harness.records.chat import ChatFormat
-
-    prompt = list(ChatFormat.from_folder(folder).encode(_TEXT, special=True))
+    prompt = list(_IDS)
     with _Client(served) as client:
         context = client.context()
         told, why = client.completion({"prompt": prompt, "return_token_ids": True})
@@ -119,6 +143,7 @@ class _Client:
     def __init__(self, served: Served) -> None:
         import openai
 
+        hush()
         self._served, self._key = served, served.key()
         self._client = openai.OpenAI(
             api_key=self._key or "none", base_url=served.url, max_retries=1, timeout=min(_SECONDS, served.timeout)

@@ -106,6 +106,10 @@ class Served:
         """Host and port: who shares a limit of concurrency."""
         return urlsplit(self.url).netloc
 
+    def price(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What a reply costs, in US dollars; 0 where no price is known."""
+        return 0.0 if self.prices is None else self.prices.usd(prompt_tokens, completion_tokens)
+
     def key(self) -> str | None:
         """The key from the environment; None for a server that wants none.
 

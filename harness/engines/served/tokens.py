@@ -76,7 +76,8 @@ def apart(sampling: Sampling) -> bool:
 def next_call(served: Served, request: GenerateRequest, draw: int, ends: Ends, first: Reply) -> Call | None:
     """The call that goes on after a first token; None where that was the end."""
     sampling, left = request.sampling, _room(request, ends) - len(first.token_ids)
-    if left < 1 or first.token_ids[-1] in ends.of(sampling) or any(stop in first.text for stop in sampling.stop):
+    ended = not first.token_ids or first.token_ids[-1] in ends.of(sampling)
+    if left < 1 or ended or any(stop in first.text for stop in sampling.stop):
         return None
     seed = row_key(row_key(request.seed, draw), 1)
     return _call(served, request.prompt + first.token_ids, sampling, left, seed, ends)

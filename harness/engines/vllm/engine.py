@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 
@@ -51,8 +50,9 @@ class VllmEngine:
             raise
         self._lora = None
         if adapter is not None:
-            self._lora = Lora(adapter.folder.name, self._hosts.number(adapter.folder), str(adapter.folder))
-        self._tickets = itertools.count()
+            number = self._hosts.number(adapter.folder)
+            # vLLM takes adapters of one name for one, and a store's folders all have one name.
+            self._lora = Lora(f"{adapter.folder.name}-{number}", number, str(adapter.folder))
         self._answers = Answers(self._chat)
 
     @property
@@ -133,13 +133,13 @@ class VllmEngine:
 
     def _asked(self, works: Sequence[Work]) -> Iterator[Written]:
         """Deals works out to the copies of the model, and gives what they finish."""
-        links, ticket = self._open.links(), next(self._tickets)
+        links, ticket = self._open.links(), next(self._open.tickets)
         shares = {link.connection: (link, works[at :: len(links)]) for at, link in enumerate(links)}
         left = {connection: len(share) for connection, (_, share) in shares.items() if share}
         try:
             for connection in left:
                 link, share = shares[connection]
-                link.send(("ask", ticket, share))
+                link.ask(ticket, share)
             while left:
                 for ready in wait(list(left)):
                     message = shares[ready][0].receive()  # type: ignore[index]

@@ -1,8 +1,9 @@
-"""The process that vLLM runs in: `python -m harness.engines.vllm.host FD`.
+"""The process that vLLM runs in: `python -m harness.engines.vllm.host PARENT FD`.
 
 It reads messages from a socket (`harness.engines.vllm.messages`): `("open", arguments)` once, then `("ask", ticket,
-works)` and `("drop", ticket)` at any time, None to end. It answers with `Opened`, `Part`s as rows finish, and `Failed`.
-Its one loop takes messages between the steps of the engine, so that requests may arrive while others are under way.
+works)` and `("drop", ticket)` at any time, None to end. It answers with `Opened`, with `Part`s as rows finish, with
+`Dropped` for each drop, and with `Failed`. Its one loop takes messages between the steps of the engine, so requests
+may arrive while others are under way.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from harness.engines.vllm.messages import Failed, Opened, Part, Read, Work, Written
+from harness.engines.vllm.messages import Dropped, Failed, Opened, Part, Read, Work, Written
 
 _BEFORE = {"skip_clone": True, "ignore_eos": True, "flat_logprobs": True}
 """In every request: our own stop ids are all that end a text, and nothing is copied that is only read."""
@@ -110,6 +111,7 @@ class Loop:
         for name in names:
             del self._under_way[name]
             self._begun.pop(name, None)
+        self._connection.send(Dropped(ticket))
 
     def _finished(self, output: Any, parts: dict[int, list[Written]]) -> None:
         name = output.request_id

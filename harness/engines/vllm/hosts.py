@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,6 +50,8 @@ class Hosts:
         self._links: list[Link] = []
         self._numbers: dict[Path, int] = {}
         self._users = 0
+        self.tickets = itertools.count()
+        """Numbers of calls, one count for all engines here: answers to one must not reach another."""
         self.context = 0
         self.vocabulary = 0
         self._waiting = False

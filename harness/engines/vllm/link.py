@@ -8,14 +8,17 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from harness.engines.vllm.faults import died, explained
-from harness.engines.vllm.messages import Failed, Opened
+from harness.engines.vllm.messages import Dropped, Failed, Opened, Work
 from harness.errors import LoopbenchError, Transient
 
 _LAST = 20_000
@@ -44,6 +47,8 @@ class Link:
                 start_new_session=True,  # so that processes which vLLM starts can be ended with it
             )
         self.connection = Connection(ours.detach())
+        self._given_up: set[int] = set()
+        """Calls that were dropped, and whose end the process has not told yet."""
         self.connection.send(("open", dict(arguments)))
 
     @property
@@ -67,10 +72,19 @@ class Link:
             raise TypeError(f"unexpected message {message!r}")
         return message
 
-    def send(self, message: Any) -> None:
-        """Raises Transient where the process has died."""
+    def ask(self, ticket: int, works: Sequence[Work]) -> None:
+        """Sends the works of a call.
+
+        First it reads what is left of calls that were given up: a process that cannot get rid of old answers reads no
+        new questions, and then both would wait for each other.
+
+        Raises:
+            Transient: the process has died.
+        """
+        while self._given_up:
+            self.receive()
         try:
-            self.connection.send(message)
+            self.connection.send(("ask", ticket, works))
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._dead() from error
 
@@ -89,12 +103,15 @@ class Link:
             text = f"{message.error}\n{self._said()}"
             self.close()
             raise explained(self.name, message, text, self._arguments)
+        if isinstance(message, Dropped):
+            self._given_up.discard(message.ticket)
         return message
 
     def give_up(self, ticket: int) -> None:
         """Nobody waits for the answers to a call any more."""
         with suppress(BrokenPipeError, ConnectionResetError, OSError):
             self.connection.send(("drop", ticket))
+            self._given_up.add(ticket)
 
     def close(self) -> None:
         """Ends the process and all that it started; their memory is free when this returns."""
@@ -107,9 +124,13 @@ class Link:
         self._log.close()
 
     def _kill(self) -> None:
+        """Kills what is left of the process and of those that it started, and waits until they hold nothing."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        deadline = time.monotonic() + _GRACE
+        while any(_runs(member) for member in _group(self._process.pid)) and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def _dead(self) -> LoopbenchError:
         with suppress(subprocess.TimeoutExpired):
@@ -124,6 +145,24 @@ class Link:
             return ""
         text = Path(self._log.name).read_bytes()[-_LAST:]
         return text.decode("utf-8", "replace")
+
+
+def _group(number: int) -> list[psutil.Process]:
+    """The processes of a group."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(process.pid) == number:
+                found.append(process)
+    return found
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Whether a process is more than an entry that nobody has collected yet."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _environment(own: Mapping[str, str]) -> dict[str, str]:

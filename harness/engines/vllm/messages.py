@@ -66,3 +66,9 @@ class Part(NamedTuple):
 
     ticket: int
     written: list[Written]
+
+
+class Dropped(NamedTuple):
+    """Nothing more comes for the call that `ticket` names."""
+
+    ticket: int

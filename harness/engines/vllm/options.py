@@ -160,7 +160,8 @@ def arguments(
         rank = next((rank for rank in LORA_RANKS if rank >= adapter.rank), LORA_RANKS[-1])
         made |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": options.max_loras, "max_cpu_loras": 8}
         # Only these: where vLLM 0.32 makes room for updates of the last layer, it cannot score prompts.
-        made["lora_target_modules"] = sorted(adapter.modules)
+        if adapter.modules:
+            made["lora_target_modules"] = sorted(adapter.modules)
     return made
 
 

@@ -1,0 +1,125 @@
+"""`plan --calibrate`: what cannot be measured takes nothing from the rest, and nothing outlives the command."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import psutil
+import pytest
+
+from harness.engines.base import ModelSpec
+from harness.errors import UserError
+from harness.finetune.dpo import Dpo
+from harness.loop import calibrate, forked, worker
+from harness.loop.calibrate import Target, Told
+from harness.loop.rates import calibration_file
+from harness.pocket import model_path
+from harness.records.example import Example, Message
+from harness.store.home import Home
+
+ROWS = tuple(
+    Example(
+        id=str(n),
+        messages=(Message(role="user", content=f"say {n}"), Message(role="assistant", content=f"it is {n}")),
+    )
+    for n in range(4)
+)
+
+
+def target(trainer: Any = None) -> Target:
+    spec = ModelSpec(name="student", path=model_path("pocket/base"), revision="base", device="cpu")
+    return Target("base", spec, trainer, ROWS)
+
+
+class Answers:
+    """The measuring process's end of the pipe."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+
+def test_a_training_that_cannot_be_measured_leaves_the_rates_of_the_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Preference training wants pairs, and the rows at hand are conversations."""
+    monkeypatch.setattr(worker, "settle", lambda setup: None)
+    monkeypatch.setattr(calibrate, "_product_rate", lambda threads: 1e9)
+    monkeypatch.setattr(calibrate, "_engine_rates", lambda engine, rows: {"generate": 90.04, "score": 200.0})
+    connection = Answers()
+    calibrate._main(cast(Connection, connection), worker.Setup(Home(tmp_path), 1), [target(Dpo())])
+    (found,) = connection.sent
+    assert found["models"] == {"base": {"generate": 90.0, "score": 200.0}}
+    assert "rejected" in found["why"]["base"]
+    told = calibrate_told(found)
+    assert told == "student could not be measured any further (generate 90 tokens/s, score 200 tokens/s): " + str(
+        found["why"]["base"]
+    )
+
+
+def calibrate_told(found: Any) -> str:
+    from harness.cli.plan import _told
+
+    return _told(Told("student", found["models"]["base"], found["why"]["base"]))
+
+
+def test_what_was_measured_before_stays_where_it_is_not_measured_again(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for models in ({"a": {"train": 1.0, "score": 2.0}}, {"a": {"score": 3.0}, "b": {}}):
+        calibrate._keep(home, {"machine": {"flops": 1e9}, "models": models})
+    assert json.loads(calibration_file(home).read_text())["models"] == {"a": {"train": 1.0, "score": 3.0}}
+
+
+def measures_for_ever(connection: Connection, setup: worker.Setup, targets: Sequence[Target]) -> None:
+    time.sleep(600)
+
+
+def dies(connection: Connection, setup: worker.Setup, targets: Sequence[Target]) -> None:
+    raise SystemExit(9)
+
+
+@pytest.fixture
+def forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forked, "context", lambda threads: multiprocessing.get_context("fork"))
+
+
+def test_an_interrupt_ends_the_measuring_process(forks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Python waits at its end for processes that it started: Ctrl-C would seem to do nothing for minutes."""
+    started: list[psutil.Process] = []
+
+    class Interrupted:
+        def __init__(self, real: Any) -> None:
+            self.Process = real.Process
+
+        def Pipe(self) -> Any:
+            ours = SimpleNamespace(recv=self.recv, close=lambda: None)
+            return ours, SimpleNamespace(close=lambda: None)
+
+        def recv(self) -> Any:
+            started.extend(psutil.Process().children())
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(calibrate, "_main", measures_for_ever)
+    real = multiprocessing.get_context("fork")
+    monkeypatch.setattr(forked, "context", lambda threads: Interrupted(real))
+    with pytest.raises(KeyboardInterrupt):
+        calibrate._measured([], worker.Setup(Home(tmp_path), 1))
+    assert started
+    assert not any(one.is_running() for one in started)
+
+
+def test_a_process_that_dies_is_told_with_what_to_look_at(
+    forks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(calibrate, "_main", dies)
+    with pytest.raises(UserError, match=r"died \(exit code 9\): nothing was measured. Was there enough memory"):
+        calibrate._measured([], worker.Setup(Home(tmp_path), 1))
