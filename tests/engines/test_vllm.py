@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import psutil
@@ -308,7 +308,7 @@ def test_adapters_are_served_unmerged_and_share_a_process(tmp_path: Path) -> Non
     assert float(np.abs(told["one"] - told["two"]).max()) > 0.1
     stream = first.generate(rows(20, max_tokens=60, ends="text"))
     next(stream)
-    stream.close()  # what is still under way for the one is no answer for the other
+    cast(Generator[Any], stream).close()  # what is still under way for the one is no answer for the other
     requests = rows(20, max_tokens=8)
     assert sorted(c.request_id for c in second.generate(requests)) == sorted(r.id for r in requests)
     first.close()
