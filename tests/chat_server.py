@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -65,7 +66,10 @@ def echo(body: Mapping[str, Any], number: int) -> Sent:
 
 
 class ChatServer:
-    """The server, in a thread of its own. Use as a context manager."""
+    """The server, in a thread of its own. Use as a context manager.
+
+    With `tokenizer`, the folder of one, a behaviour that is asked for token ids sees them in place of a text prompt.
+    """
 
     def __init__(
         self,
@@ -74,8 +78,12 @@ class ChatServer:
         models: tuple[str, ...] = ("judge-1",),
         port: int = 0,
         context: int | None = None,
+        tokenizer: Path | None = None,
+        bos: int | None = None,
     ) -> None:
+        """`bos` is put before the ids of a text also where it is asked not to be."""
         self.behave, self.models, self.port, self.context = behave, models, port, context
+        self._tokenizer, self._bos = _tokenizer(tokenizer), [] if bos is None else [bos]
         self.asked: list[dict[str, Any]] = []
         """Bodies of all calls, in order."""
         self.keys: list[str] = []
@@ -137,11 +145,26 @@ class ChatServer:
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)
         try:
-            sent = self.behave(body, len(self.asked))
+            sent = self.behave(self._read(body), len(self.asked))
             await asyncio.sleep(sent.delay)
         finally:
             self._now -= 1
         return await _send(writer, sent)
+
+    def _read(self, body: dict[str, Any]) -> dict[str, Any]:
+        if self._tokenizer is None or not body.get("return_token_ids") or not isinstance(body["prompt"], str):
+            return body
+        special = bool(body.get("add_special_tokens", True))  # as vLLM has it
+        ids = self._tokenizer.encode(body["prompt"], add_special_tokens=special).ids
+        return body | {"prompt": [*self._bos, *ids]}
+
+
+def _tokenizer(folder: Path | None) -> Any:
+    if folder is None:
+        return None
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 async def _send(writer: asyncio.StreamWriter, sent: Sent) -> bool:

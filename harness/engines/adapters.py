@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.errors import UserError
 from harness.records.templates import adapter_base
@@ -103,14 +104,32 @@ def _foreign(folder: Path, base: Path, what: str) -> UserError:
 
 
 def shapes_of(folder: Path, pattern: str) -> Mapping[str, tuple[int, ...]]:
-    """Names and shapes of the tensors in a folder's safetensors files, read from their headers alone."""
+    """Names and shapes of the tensors in a folder's safetensors files, read from their headers alone.
+
+    Raises:
+        UserError: a file has no header of that format.
+    """
     found: dict[str, tuple[int, ...]] = {}
     for file in sorted(folder.glob(pattern)):
         with file.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
             try:
-                header = json.loads(stream.read(size))
-            except (ValueError, MemoryError) as error:
+                found |= _shapes(json.loads(stream.read(size)))
+            except (ValueError, MemoryError, OverflowError) as error:
                 raise UserError(f"{file} is no readable safetensors file ({error}): copy it again.") from error
-        found |= {name: tuple(about["shape"]) for name, about in header.items() if name != "__metadata__"}
+    return found
+
+
+def _shapes(header: Any) -> dict[str, tuple[int, ...]]:
+    """Shapes by name; a ValueError where JSON is no header."""
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    found = {}
+    for name, about in header.items():
+        if name == "__metadata__":
+            continue
+        shape = about.get("shape") if isinstance(about, dict) else None
+        if not isinstance(shape, list) or not all(isinstance(width, int) for width in shape):
+            raise ValueError(f"its header tells no shape of {name}")
+        found[name] = tuple(shape)
     return found

@@ -74,12 +74,18 @@ class Opened:
 
 
 @pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LOOPBENCH_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Any]:
     """Opens an engine at a server that behaves as it is told."""
     closing: list[Any] = []
 
     def open_it(behave: Behaviour, context: int | None = CONTEXT + 1, **options: Any) -> Opened:
-        server = ChatServer(behave, context=context).__enter__()
+        server = ChatServer(behave, context=context, tokenizer=FOLDER).__enter__()
         one = Opened(server, tmp_path, **options)
         closing.append((one.engine, server))
         return one
@@ -271,7 +277,7 @@ def test_a_server_that_dies_keeps_what_it_gave(opened: Any, tmp_path: Path) -> N
     got = []
     with pytest.raises(StageFailed, match="Finished replies are kept"):
         got += dying.engine.generate(wanted)
-    with ChatServer(vllm((30,)), context=CONTEXT + 1, port=0) as server:
+    with ChatServer(vllm((30,)), context=CONTEXT + 1, tokenizer=FOLDER) as server:
         other = OpenAIEngine(spec(server.url), Home(tmp_path))
         done = list(other.generate(wanted))
         other.close()
@@ -281,7 +287,7 @@ def test_a_server_that_dies_keeps_what_it_gave(opened: Any, tmp_path: Path) -> N
 
 # --- what a server offers -------------------------------------------------------------------------------------------
 def test_a_server_is_asked_once_what_it_offers(tmp_path: Path) -> None:
-    with ChatServer(vllm(), context=CONTEXT + 1) as server:
+    with ChatServer(vllm(), context=CONTEXT + 1, tokenizer=FOLDER) as server:
         for _ in range(2):
             engine = OpenAIEngine(spec(server.url), Home(tmp_path))
             assert engine.context == CONTEXT
@@ -323,6 +329,95 @@ def test_a_server_without_token_ids_is_refused_with_what_it_said(tmp_path: Path,
         with pytest.raises(UserError, match=rf"takes no token ids: .*{said}.*without it, the server answers conver"):
             list(engine.generate(requests([(2, 5)])))
         engine.close()
+
+
+# --- whose tokenizer ------------------------------------------------------------------------------------------------
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """A tokenizer of the same vocabulary size in which ids mean other words."""
+    document = json.loads((FOLDER / "tokenizer.json").read_text())
+    words = document["model"]["vocab"]
+    plain = [word for word in words if not word.startswith("<")]
+    document["model"]["vocab"] = words | {
+        word: words[next_] for word, next_ in zip(plain, [*plain[1:], plain[0]], strict=True)
+    }
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    return folder
+
+
+def silent_on_texts(body: Mapping[str, Any], number: int) -> Sent:
+    """Tells the ids of a prompt only where it was sent ids."""
+    return (without("prompt_token_ids") if body["prompt"] != [5, 6, 7] else vllm())(body, number)
+
+
+def ids_only(body: Mapping[str, Any], number: int) -> Sent:
+    """As a server that was started without its tokenizer."""
+    return error(400, "no tokenizer") if isinstance(body["prompt"], str) else vllm()(body, number)
+
+
+def test_a_server_with_the_tokenizer_of_the_folder_passes(home: Path) -> None:
+    with ChatServer(vllm(), tokenizer=FOLDER) as server:
+        model = spec(server.url)
+        ready(model)
+        assert "logprobs" in capabilities(model)
+    text, ids = server.asked
+    assert isinstance(text["prompt"], str)
+    assert text["add_special_tokens"] is False
+    assert ids["prompt"] == [5, 6, 7]
+
+
+def test_a_server_with_another_tokenizer_is_refused_before_a_run_and_by_the_engine(home: Path, other: Path) -> None:
+    with ChatServer(vllm(), tokenizer=other) as server:
+        model = spec(server.url)
+        with pytest.raises(UserError) as caught:
+            ready(model)
+        engine = open_engine(model, home=Home(home))
+        with pytest.raises(UserError, match="read it as the token ids"):
+            list(engine.generate(requests([(2, 5)])))
+        engine.close()
+    said = str(caught.value)
+    assert len(server.asked) == 2
+    assert server.url in said
+    assert f"was sent the text {server.asked[0]['prompt']!r} and read it as the token ids [" in said
+    assert f"the tokenizer in {FOLDER} gives [" in said
+    assert "let `tokenizer:` name the folder of the model that runs there as judge-1" in said
+    assert "\n" not in said
+
+
+def test_a_server_without_prompt_logprobs_is_refused_for_another_tokenizer_too(home: Path, other: Path) -> None:
+    def behave(body: Mapping[str, Any], number: int) -> Sent:
+        return error(400, "no prompt_logprobs") if "prompt_logprobs" in body else vllm()(body, number)
+
+    with ChatServer(behave, tokenizer=FOLDER) as server:
+        ready(spec(server.url))
+        assert "logprobs" not in capabilities(spec(server.url))
+    with ChatServer(behave, tokenizer=other) as server, pytest.raises(UserError, match="read it as the token ids"):
+        ready(spec(server.url))
+
+
+def test_another_way_to_cut_the_same_text_is_no_other_tokenizer(home: Path) -> None:
+    """Here a BOS that was not asked for."""
+    with ChatServer(vllm(), tokenizer=FOLDER, bos=2) as server:
+        ready(spec(server.url))
+        assert "logprobs" in capabilities(spec(server.url))
+
+
+@pytest.mark.parametrize("behave", [silent_on_texts, ids_only])
+def test_a_server_that_tells_no_ids_of_texts_is_taken_as_it_is(home: Path, other: Path, behave: Behaviour) -> None:
+    with ChatServer(behave, tokenizer=None if behave is ids_only else other) as server:
+        ready(spec(server.url))
+        assert "logprobs" in capabilities(spec(server.url))
+
+
+def test_a_folder_whose_tokenizer_cannot_be_read_is_named(home: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "tokenizer.json").write_text("{}")
+    refused = pytest.raises(UserError, match=r"broken/tokenizer.json is no readable tokenizer")
+    with ChatServer(vllm(), tokenizer=FOLDER) as server, refused:
+        ready(replace(spec(server.url), path=broken))
 
 
 def test_a_server_without_prompt_logprobs_generates_and_is_refused_for_scores(

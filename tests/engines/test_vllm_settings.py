@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from harness.engines import auto
@@ -16,6 +17,7 @@ from harness.engines.base import ModelSpec
 from harness.engines.open import capabilities, check, ready, settings
 from harness.engines.vllm import checks, hosts, installed
 from harness.engines.vllm.faults import died, explained, last_lines
+from harness.engines.vllm.link import Link
 from harness.engines.vllm.messages import Failed
 from harness.engines.vllm.options import VllmOptions, arguments, cpu_cache_bytes
 from harness.errors import Transient, UserError
@@ -183,6 +185,13 @@ def test_an_adapter_fits_a_base_whose_files_name_and_turn_its_layers_otherwise(a
         adapter_of(adapter)
 
 
+@pytest.mark.parametrize("header", ["[1]", '{"w": 5}', '{"w": {"dtype": "F32"}}', '{"w": {"shape": "4"}}', "no JSON"])
+def test_weights_whose_header_is_none_are_refused_by_name(adapter: Path, folder: Path, header: str) -> None:
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    with pytest.raises(UserError, match=r"base/model.safetensors is no readable safetensors file \(.*copy it again"):
+        adapter_of(adapter)
+
+
 def test_an_adapter_whose_base_is_gone_is_refused(adapter: Path, folder: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(UserError, match="LoRA adapter of .* and no model folder is there"):
@@ -310,3 +319,15 @@ def test_a_killed_process_is_named_with_its_signal() -> None:
     assert "killed by SIGKILL" in died("m", -9, "")
     assert "kv_cache_memory_bytes" in died("m", -9, "")
     assert "exit code 1" in died("m", 1, "boom")
+
+
+def test_a_process_that_cannot_be_started_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(subprocess, "Popen", full)
+    before = psutil.Process().num_fds()
+    with pytest.raises(OSError, match="no more processes") as caught:
+        Link("m", {}, {})
+    assert psutil.Process().num_fds() == before
+    assert caught.tb is not None  # it holds the link, so that nothing was closed by being collected

@@ -85,7 +85,7 @@ def test_a_run_through_vllm_and_the_same_with_its_process_killed(tmp_path: Path)
     assert "0 failed" in output
     whole = manifests(tmp_path / "whole")
     told = [m["engines"] for m in whole.values() if m["engines"]]
-    assert {about["engine"] for engines in told for about in engines.values()} == {"vllm", "oracle"}
+    assert {about["engine"] for engines in told for about in engines.values()} == {"vllm"}
     rows = next(m for m in whole.values() if m["action"] == "synthesize")
     assert rows["rows"] > 32  # most of what the aligned teacher writes is a question with an answer
     tuned = [m for m in whole.values() if m["action"] == "answer" and m["rows"]]

@@ -1,7 +1,8 @@
 """What a server offers beyond conversations, asked once with two small calls and kept in the home.
 
-Told are: whether completions take and give token ids, whether they read the ids that they were sent, whether they give
-log-probabilities of the prompt, and how long a sequence may be.
+Told are: whether completions take and give token ids, whether they read the ids that they were sent, whether ids mean
+the same words there as in the tokenizer's folder, whether they give log-probabilities of the prompt, and how long a
+sequence may be.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from harness.engines.served.calls import hush
 from harness.engines.served.failures import hidden
 from harness.engines.served.settings import Served
+from harness.engines.served.vocabulary import TEXT, difference
 from harness.errors import UserError
 from harness.records.hashing import file_sha256, sha256
 from harness.records.templates import template_hash, tokenizer_home
@@ -28,6 +30,8 @@ _SECONDS = 20.0
 _LACKS_SECONDS = 60.0
 _IDS = (5, 6, 7)
 """Every vocabulary has these, so that no tokenizer needs to be loaded before a run."""
+_LOOK = 2
+"""Raised when more is asked than before: what was kept then is asked again."""
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt")
 
 
@@ -48,11 +52,17 @@ class Offer:
     lacks: Mapping[str, str] | None = None
 
     def require(self, served: Served) -> None:
-        """Refuses a server that takes no token ids.
+        """Refuses a server that takes no token ids, or means other words by them.
 
         Raises:
-            UserError: says what it lacks, and what works with it.
+            UserError: says what it lacks or read, and what works with it.
         """
+        if other := (self.lacks or {}).get("tokenizer"):
+            raise UserError(
+                f"{served.where} {other}. With another model's tokenizer every prompt and every answer would be other "
+                f"words, so nothing is asked: let `tokenizer:` name the folder of the model that runs there as "
+                f"{served.model}, or let `url:` and `model:` name the server of that folder's model"
+            )
         if not self.ids:
             raise UserError(
                 f"{served.where} takes no token ids: {(self.lacks or {}).get('ids', 'it said so')}. With `tokenizer:` "
@@ -105,36 +115,48 @@ def offer_of(served: Served, folder: Path, home: Home) -> Offer:
     """
     if (known := kept(served, folder, home)) is not None:
         return known
-    found = probe(served)
+    found = probe(served, folder)
     place = _file(served, folder, home)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_json(place, asdict(found))
     return found
 
 
-def probe(served: Served) -> Offer:
-    """Asks a server for one token, twice; a paid one may bill some ten tokens.
+def probe(served: Served, folder: Path) -> Offer:
+    """Asks a server for one token, twice: after a text, and after ids. A paid one may bill some hundred tokens.
+
+    The text shows which ids it has for which words, the ids whether it takes them and scores them.
 
     Raises:
         Silent: it does not answer.
-        UserError: its key is missing.
+        UserError: its key is missing, or the tokenizer in the folder cannot be read.
     """
-    prompt = list(_IDS)
     with _Client(served) as client:
         context = client.context()
-        told, why = client.completion({"prompt": prompt, "return_token_ids": True})
-        choice = _choice(told)
-        if not isinstance(choice.get("token_ids"), list):
-            return Offer(context=context, lacks={"ids": why or "its completions come without ids (`return_token_ids`)"})
-        if choice.get("prompt_token_ids") not in (None, prompt):
-            return Offer(context=context, lacks={"ids": "it read other ids than it was sent"})
-        software = str(told.get("system_fingerprint") or "")
-        told, why = client.completion({"prompt": prompt, "return_token_ids": True, "prompt_logprobs": 0})
-        places = _choice(told).get("prompt_logprobs")
-        if not isinstance(places, list) or len(places) != len(prompt):
-            why = why or "its completions come without those of the prompt (`prompt_logprobs`)"
-            return Offer(ids=True, context=context, software=software, lacks={"logprobs": why})
-        return Offer(ids=True, logprobs=True, context=context, software=software)
+        told, _ = client.completion({"prompt": TEXT, "return_token_ids": True, "add_special_tokens": False})
+        text = _choice(told)
+        told, why = client.completion({"prompt": list(_IDS), "return_token_ids": True, "prompt_logprobs": 0})
+    choice = _choice(told)
+    lacks = _lacks(text, choice, why, folder)
+    fits = not lacks.keys() & {"ids", "tokenizer"}
+    software = str(told.get("system_fingerprint") or "") if fits else ""
+    return Offer(ids=fits, logprobs=not lacks, context=context, software=software, lacks=lacks or None)
+
+
+def _lacks(text: Mapping[str, Any], choice: Mapping[str, Any], why: str, folder: Path) -> dict[str, str]:
+    """What is missing, by the choices that came after the text and after the ids; `why` the latter did not come."""
+    # Where ids came after a text and nothing after ids, it was the log-probabilities that were refused: the two calls
+    # differ in no other field, and whoever returns ids takes them.
+    if not isinstance((choice or text).get("token_ids"), list):
+        return {"ids": why or "its completions come without ids (`return_token_ids`)"}
+    if choice.get("prompt_token_ids") not in (None, list(_IDS)):
+        return {"ids": "it read other ids than it was sent"}
+    if other := difference(folder, text.get("prompt_token_ids")):
+        return {"tokenizer": other}
+    places = choice.get("prompt_logprobs")
+    if not isinstance(places, list) or len(places) != len(_IDS):
+        return {"logprobs": why or "its completions come without those of the prompt (`prompt_logprobs`)"}
+    return {}
 
 
 class _Client:
@@ -200,5 +222,5 @@ def _choice(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _file(served: Served, folder: Path, home: Home) -> Path:
-    where = sha256({"url": served.url, "model": served.model, "tokenizer": tokenizer_identity(folder)})
+    where = sha256({"url": served.url, "model": served.model, "tokenizer": tokenizer_identity(folder), "look": _LOOK})
     return home.path / "served" / f"{where[:32]}.json"

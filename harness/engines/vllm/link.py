@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -33,23 +33,30 @@ class Link:
     def __init__(self, name: str, arguments: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         """Starts the process; `opened` waits for the model. `name` is for messages."""
         self.name, self._arguments = name, arguments
-        self._log = tempfile.NamedTemporaryFile(prefix="loopbench-vllm-", suffix=".log")  # noqa: SIM115  kept open
-        ours, theirs = socket.socketpair()
-        with theirs:
-            theirs.set_inheritable(True)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "harness.engines.vllm.host", str(os.getpid()), str(theirs.fileno())],
-                env=_environment(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=subprocess.STDOUT,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # so that processes which vLLM starts can be ended with it
-            )
+        with ExitStack() as undone:
+            self._log = undone.enter_context(tempfile.NamedTemporaryFile(prefix="loopbench-vllm-", suffix=".log"))
+            ours, theirs = socket.socketpair()
+            undone.enter_context(ours)
+            with theirs:
+                self._process = self._started(theirs, environment)
+            undone.pop_all()  # it runs: both stay open
         self.connection = Connection(ours.detach())
         self._given_up: set[int] = set()
         """Calls that were dropped, and whose end the process has not told yet."""
         self.connection.send(("open", dict(arguments)))
+
+    def _started(self, theirs: socket.socket, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """The process, with its end of the connection."""
+        theirs.set_inheritable(True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "harness.engines.vllm.host", str(os.getpid()), str(theirs.fileno())],
+            env=_environment(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,  # so that processes which vLLM starts can be ended with it
+        )
 
     @property
     def pid(self) -> int:
