@@ -69,7 +69,10 @@ def weights_bytes(folder: Path, dtype: str) -> int | None:
 
 def _bytes(file: Path, width: int | None) -> int:
     with file.open("rb") as opened:
-        header = json.loads(opened.read(int.from_bytes(opened.read(_HEADER), "little")))
+        length = int.from_bytes(opened.read(_HEADER), "little")
+        if length > file.stat().st_size:  # no header at all: a damaged file may ask for any amount of memory
+            raise ValueError(f"{file} has no safetensors header")
+        header = json.loads(opened.read(length))
     total = 0
     for name, tensor in header.items():
         if name == "__metadata__":

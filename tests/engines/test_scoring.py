@@ -207,6 +207,9 @@ def test_memory_does_not_grow_with_the_number_of_rows(opener: Opener) -> None:
         return sum(len(result.values) for result in engine.logprobs(rows))
 
     score(0, 200)
-    before = process.memory_info().rss
-    assert score(200, 1200) == 1000 * 119
-    assert process.memory_info().rss - before < 24 * 2**20
+    growth = []
+    for window in range(3):  # what an allocator takes once is no growth; what every window takes is
+        before = process.memory_info().rss
+        assert score(200 + 500 * window, 700 + 500 * window) == 500 * 119
+        growth.append(process.memory_info().rss - before)
+    assert min(growth) < 8 * 2**20
