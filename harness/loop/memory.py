@@ -1,9 +1,12 @@
-"""The most memory that a stage took: of the CUDA devices where they are used, else resident in its worker process."""
+"""What a stage took of memory, and its return: of the CUDA devices where they are used, else of its worker process."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,29 @@ def peak() -> int | None:
         line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     return None
+
+
+def give_back() -> None:
+    """Hands what a stage no longer uses back to the system.
+
+    Models and optimizers hang in circles of references, and glibc keeps freed pages in the arenas of each thread: a
+    worker would stay as large as its largest moments happened to lie. What PyTorch keeps of a GPU for itself would be
+    lacking to a vLLM process that is opened next.
+    """
+    gc.collect()
+    if (cuda := _cuda()) is not None:
+        cuda.empty_cache()
+    if (trim := _trim()) is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Any:
+    """glibc's malloc_trim(3); None with another C library."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return None
 
 
 def _cuda() -> Any:
