@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import random
 import time
+import traceback
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -144,11 +145,14 @@ def told(report: Any) -> dict[str, str]:
 
 
 def run(plan: Plan) -> dict[str, Any]:
-    """Both; ours is null with a reason where it cannot run here."""
+    """Both; ours is null with a reason where it cannot run here or fails, and takes nothing from the bare step."""
     found: dict[str, Any] = {"sequence": sizes(plan)[0], "bare_step": bare(plan)}
     release(plan)
     try:
         found["ours"] = ours(plan)
     except NotMeasured as why:
         found |= {"ours": None, "why": str(why)}
+    except Exception as error:  # noqa: BLE001 - what was measured before it stays, and the result says what happened
+        traceback.print_exc()
+        found |= {"ours": None, "why": f"{type(error).__name__}: {error}"}
     return found

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from _machine import machine
 
 PACKAGES = ("loopbench", "torch", "transformers", "trl", "mlflow")
 FINISHED = """
@@ -137,7 +138,7 @@ def main() -> None:
         name = options.experiment
         result = {
             "experiment": name,
-            "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.processor() or platform.machine()},
+            "machine": machine(),
             "versions": {p: version(p) for p in PACKAGES} | {"python": platform.python_version()},
             "load_before": os.getloadavg()[0],
             "cold": cold(name, environment),

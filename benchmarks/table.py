@@ -86,6 +86,11 @@ FIGURES = (
         "python benchmarks/bookkeeping.py",
     ),
     Figure(
+        "a synthesizer's own processor time over its engine's, 2,000 rows, warm pocket teacher", NONE, "≤ 5 %",
+        "synthesizer_overhead.json", "synthesizers.*.own_share", percent, lambda v: v <= 0.05,
+        "python benchmarks/synthesizer_overhead.py",
+    ),
+    Figure(
         "IFD scoring rows/s, CPU, one thread, Alpaca rows", "Superfiltering's `code_ifd/data_analysis.py`", "≥ 1.0 ×",
         "ifd_speed.json", "ratio_wall", times, lambda v: v >= 1.0,
         "python benchmarks/ifd_speed.py --superfiltering DIR",

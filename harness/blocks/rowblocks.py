@@ -30,6 +30,13 @@ class Synthesizer(Block):
         """True where these options read the last dev evaluation."""
         return False
 
+    def enough(self, context: Context) -> bool:
+        """Of a block that is `in_turn`: True where `context.earlier` holds all that is wanted.
+
+        It is asked after each item; the items after it are then left out.
+        """
+        return False
+
     @abstractmethod
     def items(self, rows: Iterable[Example], context: Context) -> Iterator[Item]:
         """The work to do, in a fixed order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -94,3 +95,13 @@ def _print(plan: Any, cast: Any) -> None:
         )
     Console().print(table)
     click.echo(f"about {cast.wall:.0f} s with {cast.workers} workers ({cast.basis}); money: {cast.money}")
+    if unknown := _unsized(cast.stages):
+        click.echo(f"not in these sums, because the number of their rows is not known yet: {unknown}")
+
+
+def _unsized(stages: Iterable[Any]) -> str:
+    """Stages that ask or train a model and whose rows cannot be foretold, by action: their tokens count as 0."""
+    from harness.loop.rates import MODEL_WORK
+
+    counts = Counter(line.action for line in stages if not line.done and line.rows is None and line.tokens is None)
+    return ", ".join(f"{counts[action]} {action}" for action in counts if action in MODEL_WORK)

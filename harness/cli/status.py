@@ -55,6 +55,7 @@ def _report(home: Any, name: str) -> dict[str, Any]:
         elif event["event"] in ("stage_finished", "stage_started"):
             failed.pop(event["key"], None)
             held.pop(event["key"], None)
+    notes = {e["key"]: e["engine_notes"] for e in events if e["event"] == "stage_finished" and e.get("engine_notes")}
     cells = Counter(_cell_state(cell, set(done)) for cell in grid["cells"])
     return {
         "experiment": name,
@@ -62,6 +63,7 @@ def _report(home: Any, name: str) -> dict[str, Any]:
         "done": len(done),
         "failed": {key: why for key, why in failed.items() if key in grid["stages"] and key not in finished},
         "held": {key: why for key, why in held.items() if key in grid["stages"] and key not in finished},
+        "engine_notes": {grid["stages"][key]["label"]: told for key, told in notes.items() if key in finished},
         "cells": dict(cells),
         "forecast": foretold.to_json(foretold.summed(e for e in events if e.get("key") in grid["stages"])),
         "training": trainings(
@@ -92,6 +94,9 @@ def _print(report: dict[str, Any]) -> None:
         from harness.analysis.trainings import line
 
         click.echo(f"  {line(report['training'])}")
+    for label, notes in report["engine_notes"].items():
+        for note in notes:
+            click.echo(f"  note    {label}: {note}")
     for why in report["failed"].values():
         click.echo(f"  failed  {why}")
     if report["held"]:

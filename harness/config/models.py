@@ -17,6 +17,8 @@ RESERVED = ("start", "current")
 ORACLE = "pocket/oracle"
 HASHED = "hashed"
 """The embedder that needs no model."""
+UNBOUND = {"embedder": Model(name="embedder", written=HASHED, engine="hashed")}
+"""What a role is where the experiment binds nothing to it."""
 _WHAT = ("path", "scratch", "url", "judge")
 SERVED = frozenset(
     {

@@ -10,7 +10,7 @@ from harness.config.datafiles import fill_block
 from harness.config.document import Document, Node, Problems, overlay
 from harness.config.froms import check_source, read_sources
 from harness.config.model import NAME, VERBS, Registry, Step
-from harness.config.models import RESERVED
+from harness.config.models import RESERVED, UNBOUND
 from harness.config.scope import Scope
 from harness.config.suites import get_block
 
@@ -166,7 +166,7 @@ def _check_role(option: str, role: str, node: Node, scope: Scope, problems: Prob
         problems.add(f"{text}; write `only: later`", node.mark(option))
     if role in RESERVED or role in scope.trained or role in scope.students:
         return
-    model = scope.models.get(role)
+    model = scope.models.get(role) or UNBOUND.get(role)
     if model is None:
         later = role in scope.all_names and role not in scope.known
         why = ", which is named by this step or a later one" if later else ""

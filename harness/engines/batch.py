@@ -45,12 +45,16 @@ class Batch:
     A turn that raises has changed nothing that matters: `rows` and the queue still hold every unfinished row.
     """
 
-    def __init__(self, forward: Forward, chat: ChatFormat, tables: Tables, places: int, limits: Limits) -> None:
+    def __init__(
+        self, forward: Forward, chat: ChatFormat, tables: Tables, places: int, limits: Limits, need: int = 0
+    ) -> None:
+        """`need`: tokens that a row takes in the store at most."""
         import torch
 
         self._forward, self._chat, self._tables = forward, chat, tables
         self._places, self._budget, self._spared = places, limits.tokens, limits.spared
-        self._slots = Slots(places, forward.device)
+        # A GPU's limits are those of its memory, and a store that grows is there twice for a moment.
+        self._slots = Slots(places, forward.device, need if forward.device.type == "cuda" else 0)
         self._ledger = Ledger(places)
         self._current = torch.zeros(0, dtype=torch.int64, device=forward.device)
         self._sampler: Sampler | None = None

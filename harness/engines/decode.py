@@ -53,7 +53,7 @@ class Decoder:
             places = min(limits.rows_for(waiting[0].need), len(waiting))
             segment, waiting = _segment(waiting, limits)
             queue = deque(segment)
-            batch = Batch(self.forward, self.chat, tables, places, limits)
+            batch = Batch(self.forward, self.chat, tables, places, limits, segment[0].need)
             while queue or batch.rows:
                 try:
                     done = batch.turn(queue)

@@ -86,10 +86,11 @@ class Slots:
     rows is one operation for the whole model.
     """
 
-    def __init__(self, rows: int, device: Any) -> None:
+    def __init__(self, rows: int, device: Any, need: int = 0) -> None:
+        """`need`: columns that are allocated at once, so that the store is never grown (and held twice meanwhile)."""
         import torch
 
-        self.rows = rows
+        self.rows, self._least = rows, need + SPARE
         self.count = 0
         self.at = 0
         self.low = 0
@@ -163,7 +164,7 @@ class Slots:
         """Moves what is in use so that the current column is `at` (at least the width in use), growing if needed."""
         import torch
 
-        width, columns = self.at - self.low, max(self.capacity, at + SPARE)
+        width, columns = self.at - self.low, max(self.capacity, self._least, at + SPARE)
         self._planes = [self._moved(plane, width, at, columns) for plane in self._planes]
         self._view()
         shift = at - self.at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ CPU_TOKENS = (256, 2048)
 PASS_TOKENS = {"cpu": 40, "cuda": 1024}
 """What a forward pass costs beside its tokens, in tokens. CPU: from the time of matrix products of 40 to 660 rows."""
 OPTIONS = ("batch_rows", "batch_tokens", "store_mib")
+_SAID = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed")
 
 
 @dataclass(frozen=True)
@@ -114,14 +116,18 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    return isinstance(error, RuntimeError) and any(said in text for said in _SAID)
 
 
 def release() -> None:
-    """Gives cached GPU memory back to the device; without a GPU there is nothing to do."""
+    """Gives GPU memory that is no longer used back to the device; without a GPU there is nothing to do.
+
+    A model that nobody refers to hangs in circles of references, and holds its weights until those are collected.
+    """
     import torch
 
     if torch.cuda.is_initialized():
+        gc.collect()
         torch.cuda.empty_cache()
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from harness.engines.adapters import adapter_of
 from harness.engines.base import ModelSpec
 from harness.engines.families import Family
 from harness.engines.fits import Unfit, check_room, unfit, weights_bytes
 from harness.errors import UserError
-from harness.records.templates import adapter_base
 
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 """Number formats of the weights; `auto` takes that of the checkpoint."""
@@ -34,7 +34,7 @@ def load_model(folder: Path, dtype: str, device: str, family: Family = "causal")
         raise UserError(f"the dtype {dtype!r} is unknown: choose one of {', '.join(DTYPES)}.")
     kind = "auto" if dtype == "auto" else getattr(torch, dtype)
     adapter = (folder / "adapter_config.json").is_file()
-    base = adapter_base(folder) if adapter else folder
+    base = adapter_of(folder).base if adapter else folder  # PEFT leaves out what a base does not have, without a word
     check_room(base, dtype, device)
     model = _pretrained(base, kind, family)
     if adapter:

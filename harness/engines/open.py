@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, cast
 
-from harness.engines.adapters import is_adapter
+from harness.engines.adapters import adapter_of, is_adapter
 from harness.engines.base import Capability, Embeds, Engine, Generates, ModelSpec, Scores
 from harness.engines.families import family_of
 from harness.errors import UserError
@@ -61,7 +61,8 @@ def check(spec: ModelSpec) -> None:
     """Refuses, without loading anything, what `open_engine` would refuse, but for a key that is not there yet.
 
     Raises:
-        UserError: no such engine in this version, no model folder there, or a served model without URL or name.
+        UserError: no such engine in this version, no model folder there, an adapter of another base, or a served model
+            without URL or name.
     """
     if spec.engine == "oracle":
         raise UserError(
@@ -82,11 +83,13 @@ def check(spec: ModelSpec) -> None:
         )
     from harness.engines.loading import check_folder
 
-    check_folder(spec)
+    folder = check_folder(spec)
     if spec.engine == "vllm":
         from harness.engines.vllm.checks import check as check_vllm
 
         check_vllm(spec)
+    elif is_adapter(folder):
+        adapter_of(folder)
 
 
 def ready(spec: ModelSpec) -> None:

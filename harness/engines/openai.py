@@ -64,8 +64,9 @@ class OpenAIEngine:
         from harness.engines.served.local import LocalServer, identity_of, ready
 
         ready(spec)
-        self.served = replace(self.served, identity=identity_of(spec))
         self._local = LocalServer(spec, self._home, threads, models)
+        # Its name there is known, and every call carries it; its address comes when it is asked.
+        self.served = replace(self.served, identity=identity_of(spec), model=self._local.model)
         self._local.start()
 
     @cached_property
@@ -210,7 +211,7 @@ class OpenAIEngine:
             if self._asking is not None:
                 self._asking.close()
                 self._asking = None
-            self.served = replace(self.served, url=self._local.url, model=self._local.model)
+            self.served = replace(self.served, url=self._local.url)
         if self._asking is None:
             ledger = Ledger(self._home.spent_file(self.served.experiment or _APART), self.served.usd_limit)
             gone = {} if self._local is None else {"gone": self._local.gone}

@@ -77,19 +77,43 @@ def speed(
 def flops_per_token(model: Any, lengths: Sequence[int], scored: float = 1.0) -> float:
     """Floating-point operations per training token, forward and backward, each token attending to those before it.
 
-    TRL's count, which asks for the length of a sequence and lets each token attend to all of it: so half the mean
-    length, weighted by tokens. It counts the vocabulary at every token; here at a share of `scored`, those with a loss,
-    as trainings compute it. For configurations that TRL does not read, six per parameter.
+    Six for each weight that a token is multiplied with, counted from the model's own layers (a configuration does not
+    tell whether a feed-forward part has two matrices or three), and twelve for each number of a query and each token
+    that it attends to: half the mean length of sequences, weighted by tokens. Adapters are not counted, of experts only
+    those that a token is sent to, and the vocabulary at a share of `scored`: tokens with a loss, as trainings do.
     """
-    from trl.trainer.utils import compute_flops_per_token
-
+    head = model.get_output_embeddings()
+    spared = getattr(head, "in_features", 0) * getattr(head, "out_features", 0)
     attended = sum(n * n for n in lengths) / max(1, sum(lengths)) / 2
-    config = model.config.get_text_config()
-    try:
-        whole = float(compute_flops_per_token(config, attended))
-    except (AttributeError, TypeError, KeyError):
-        return float(6 * sum(p.numel() for p in model.parameters()))
-    return whole - (1 - scored) * 6 * int(config.vocab_size) * int(config.hidden_size)
+    return float(6 * (_multiplied(model) - (1 - scored) * spared) + 12 * _attending(model.config) * attended)
+
+
+def _multiplied(model: Any) -> float:
+    """Weights that each token is multiplied with."""
+    import torch
+
+    config, total = model.config.get_text_config(), 0.0
+    chosen = getattr(config, "num_experts_per_tok", None) or 1
+    for name, module in model.named_modules():
+        if "lora_" in name or isinstance(module, torch.nn.Embedding):
+            continue
+        if isinstance(module, torch.nn.Linear):  # by its sizes: quantised weights have other shapes
+            total += module.in_features * module.out_features
+            continue
+        for weights in module.parameters(recurse=False):
+            if weights.ndim == 2:
+                total += weights.numel()
+            elif weights.ndim == 3:  # those of all experts
+                total += weights.numel() * chosen / weights.shape[0]
+    return total
+
+
+def _attending(config: Any) -> int:
+    """Numbers of a token's query, in all layers."""
+    config = config.get_text_config()
+    heads = getattr(config, "num_attention_heads", None) or 0
+    each = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0)
+    return int((getattr(config, "num_hidden_layers", None) or 0) * heads * each)
 
 
 def peak_flops(device: Any, precision: str) -> tuple[float, str]:

@@ -61,7 +61,8 @@ def calibrate(plan: Plan, home: Home) -> list[Told]:
         UserError: the plan has no conversations to measure with, or the process that measures died.
     """
     targets = targets_of(plan)
-    found = _measured(targets, worker.Setup(home, 1, next(iter(visible_devices()), None)))
+    # All devices: a model that is spread over several needs them, and any other takes the first.
+    found = _measured(targets, worker.Setup(home, 1, ",".join(visible_devices()) or None))
     told = [Told(t.spec.name, found["models"].get(t.name, {}), found["why"].get(t.name)) for t in targets]
     _keep(home, found)
     return told
@@ -153,11 +154,13 @@ def measure(target: Target, threads: int) -> Iterator[tuple[str, float]]:
     """
     from harness.engines import open_engine
 
-    engine = open_engine(target.spec, threads=threads)
-    try:
-        yield from _engine_rates(engine, target.rows).items()
-    finally:
-        engine.close()
+    # A home of its own: a reply that a served model gave in an earlier measurement would come back in no time.
+    with tempfile.TemporaryDirectory() as folder:
+        engine = open_engine(target.spec, threads=threads, home=Home(Path(folder)))
+        try:
+            yield from _engine_rates(engine, target.rows).items()
+        finally:
+            engine.close()
     if target.trainer is not None:
         yield "train", _training_rate(target, threads)
 

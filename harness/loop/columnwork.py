@@ -7,6 +7,7 @@ selector or a scorer of whole tables.
 from __future__ import annotations
 
 import base64
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,10 +19,11 @@ from harness.loop import inputs
 from harness.loop.drive import drive
 from harness.loop.inputs import DROPPED, ROWS
 from harness.loop.job import SHARD, Job, Result, reported
-from harness.loop.shards import Claims, resumable_parts, share_parts
+from harness.loop.shards import Claims, Over, resumable_parts, share_parts
 from harness.loop.sharing import shareable
 from harness.records import columns, table
 from harness.records.columns import VECTOR
+from harness.store.locks import held
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 KEEP_ROWS = (ROWS, DROPPED)
 REASON = "reason"
 _NAME = f"columns-{SHARD}"
+LOOK = 0.5
+"""Seconds between two looks whether the stage that is helped still has its worker."""
 PART = 16_384
 """Rows that a selector is given at once which decides each by itself."""
 
@@ -68,14 +72,37 @@ def _shards(job: Job, block: kinds.Scorer) -> Callable[[pa.Table], Result]:
 
 
 def help_score(job: Job) -> int:
-    """Does shards of a stage that another worker is at, as long as there are free ones; returns how many."""
+    """Does shards of a stage that another worker is at, as long as there are free ones; returns how many.
+
+    It ends soon after that worker has failed or died: then its lease is free.
+    """
     store, stage, claims = job.store, job.stage, _claims(job)
+
+    def over() -> bool:
+        return store.done(stage.kind, stage.key) or not held(store.home.locks, stage.key)
+
+    job.still = _ends(over)
     try:
         parts = columns.parts(inputs.tables(store, stage.inputs, inputs.schema(store, stage.inputs)), SHARD)
         shard = _shards(job, cast(kinds.Scorer, stage.block))
-        return share_parts(parts, job.shards, _NAME, shard, claims, lambda: store.done(stage.kind, stage.key))
+        return share_parts(parts, job.shards, _NAME, shard, claims, over)
     finally:
         claims.close()
+
+
+def _ends(over: Callable[[], bool]) -> Callable[[], None]:
+    """What raises `Over` where a stage is over; it looks once in `LOOK` seconds."""
+    looked = time.monotonic()
+
+    def still() -> None:
+        nonlocal looked
+        if (now := time.monotonic()) - looked < LOOK:
+            return
+        looked = now
+        if over():
+            raise Over
+
+    return still
 
 
 def _claims(job: Job) -> Claims:

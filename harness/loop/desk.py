@@ -36,9 +36,12 @@ class Engines:
     server of our own, take nearly a whole GPU: there they are open alone, but for others that the stage asks too.
     """
 
-    def __init__(self, store: Store, threads: int, keep: int = 2, home: Home | None = None) -> None:
-        """`home` is where replies of served models are kept (by default the store's)."""
-        self._store, self._threads, self._keep = store, threads, keep
+    def __init__(self, store: Store, threads: int, keep: int = 2, home: Home | None = None, workers: int = 1) -> None:
+        """`home` is where replies of served models are kept (by default the store's).
+
+        `workers` share the device, this one among them: what would take nearly all of it takes its part of that.
+        """
+        self._store, self._threads, self._keep, self._workers = store, threads, keep, workers
         self._home = home or store.home
         self._open: OrderedDict[str, Engine] = OrderedDict()
         self._parts: dict[str, int] = {}
@@ -73,14 +76,15 @@ class Engines:
             engine = self._beside(spec)
             if engine is None:
                 self._make_room(spec)
-                engine = open_engine(spec, threads=self._threads, home=self._home, models=self._sharers)
+                models = self._sharers * self._workers
+                engine = open_engine(spec, threads=self._threads, home=self._home, models=models)
             self._open[name], self._parts[name] = engine, self._sharers
         self.opened += 1
         return engine
 
     @property
     def _sharers(self) -> int:
-        """Models that share the device now."""
+        """Models of this worker that share the device now."""
         return max(1, self.need)
 
     def _beside(self, spec: ModelSpec) -> Engine | None:

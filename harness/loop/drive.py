@@ -7,13 +7,14 @@ model and kind of request, so an engine sees full batches while a block's author
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.blocks.kinds import Ask, Context, Embed, Reply, Request, Reward, Score, Tolerant
 from harness.engines.base import Engine, GenerateRequest, LogprobRequest, Unanswered, in_order
+from harness.engines.lengths import Unservable
 from harness.errors import LimitReached, LoopbenchError, StageFailed, UserError
 from harness.records.hashing import seed_of
 
@@ -34,12 +35,16 @@ class Failed:
 
 @dataclass
 class Desk:
-    """Answers the asks of one stage. `engine` opens the model of a role; `cost` counts tokens."""
+    """Answers the asks of one stage. `engine` opens the model of a role; `cost` counts tokens.
+
+    `still` is called before each result that an engine gives; it raises where no more are needed.
+    """
 
     engine: Callable[[str], Engine]
     context: Context
     timer: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
     cost: Counter[str] = field(default_factory=Counter)
+    still: Callable[[], None] = lambda: None
 
     def seed(self, row: str, draw: int) -> int:
         """The seed of a row's draw where its ask fixes none."""
@@ -78,8 +83,8 @@ class Desk:
             else:
                 fits.append(request)
         with self.timer("engine"):
-            done = list(engine.generate(fits))  # type: ignore[attr-defined]
-        refused = {one.request_id: RowFailed(one.reason) for one in done if isinstance(one, Unanswered)}
+            done, refused = self._asked(engine.generate, fits)  # type: ignore[attr-defined]
+        refused |= {one.request_id: RowFailed(one.reason) for one in done if isinstance(one, Unanswered)}
         answered = [request for request in fits if request.id not in refused]
         given = [c for c in done if c.request_id not in refused]
         for request, reply in zip(answered, in_order(answered, given), strict=True):
@@ -105,10 +110,32 @@ class Desk:
         # One more than the context: the last id is scored, but never read.
         fits = [r for r in requests if limit is None or len(r.ids) <= limit + 1]
         with self.timer("engine"):
-            by_id = {result.request_id: result for result in engine.logprobs(fits)}  # type: ignore[attr-defined]
+            given, refused = self._asked(engine.logprobs, fits)  # type: ignore[attr-defined]
+        by_id: dict[str, Reply] = {result.request_id: result for result in given} | refused
         for request in fits:
-            self.account(asks[int(request.id)][0])["scored_tokens"] += len(request.ids)
+            if request.id not in refused:
+                self.account(asks[int(request.id)][0])["scored_tokens"] += len(request.ids)
         return [by_id.get(r.id) or _too_long(len(r.ids), limit) for r in requests]
+
+    def _asked(
+        self, ask: Callable[[Sequence[Any]], Iterable[Any]], requests: Sequence[Any]
+    ) -> tuple[list[Any], dict[str, RowFailed]]:
+        """The results of an engine, and why it can never serve some of the requests: the others are asked without."""
+        try:
+            return list(self._given(ask(requests))), {}
+        except Unservable as error:
+            refused = {name: RowFailed(fault.reason) for name, fault in error.faults.items()}
+        return list(self._given(ask([request for request in requests if request.id not in refused]))), refused
+
+    def _given(self, results: Iterable[Any]) -> Iterator[Any]:
+        """The results of an engine, as long as they are needed; an engine that is left early is told so at once."""
+        try:
+            for result in results:
+                self.still()
+                yield result
+        finally:
+            if isinstance(results, Generator):
+                results.close()
 
     def _embed(self, role: str, asks: Sequence[tuple[str, Any]]) -> list[Reply]:
         engine = self.engine(role)

@@ -141,7 +141,13 @@ class LocalExecutor:
         devices = visible_devices()
         own = _share(devices, number, self.workers)
         setup = worker.Setup(
-            self.home, self.threads, own, run=self.run, profile=self.profile, name=f"worker {number + 1}"
+            self.home,
+            self.threads,
+            own,
+            run=self.run,
+            profile=self.profile,
+            name=f"worker {number + 1}",
+            sharers=_sharers(devices, number, self.workers),
         )
         process = context.Process(target=worker.main, args=(theirs, setup), name=f"loopbench-worker-{number}")
         process.start()
@@ -161,3 +167,8 @@ def _share(devices: Sequence[str], number: int, workers: int) -> str | None:
     if not devices:
         return None
     return ",".join(devices[number::workers]) or devices[number % len(devices)]
+
+
+def _sharers(devices: Sequence[str], number: int, workers: int) -> int:
+    """How many workers have the devices of one: more than itself where there are fewer devices than workers."""
+    return len(range(number % len(devices), workers, len(devices))) if len(devices) < workers and devices else 1

@@ -145,6 +145,8 @@ class _View:
         return self.sizes[name]
 
     def _tokens(self, stage: Stage, rows: int | None, model: Binding | None) -> int | None:
+        if stage.action == "finetune" and (planned := getattr(stage.block, "train_tokens", None)) is not None:
+            return int(planned)  # a budget says where training ends, whatever its rows are
         if rows is None or stage.action not in MODEL_WORK or model is None:
             return None
         seen = self.rates.seen(stage.action, stage.name, signature(model))

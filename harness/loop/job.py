@@ -45,6 +45,8 @@ class Job:
     cost: Counter[str] = field(default_factory=Counter)
     share: float = 1.0
     """Of what `cost` counts, the part that was done here and now; the rest was done before, or by other workers."""
+    still: Callable[[], None] = lambda: None
+    """Called while a model works; it raises where the work is needed no more."""
 
     @property
     def folder(self) -> Path:
@@ -73,7 +75,7 @@ class Job:
     def desk(self, context: Context) -> Desk:
         models = self.stage.models
         self.engines.need = len({binding.stage or binding.spec.revision for binding in models.values()})
-        return Desk(lambda role: self.engines.get(models[role], self.timer), context, self.timer, self.cost)
+        return Desk(lambda role: self.engines.get(models[role], self.timer), context, self.timer, self.cost, self.still)
 
     def settle(self, cost: Mapping[str, int]) -> None:
         """Takes the cost of the whole stage in place of what was spent here."""

@@ -49,7 +49,7 @@ def give_back() -> None:
 
 @cache
 def _trim() -> Any:
-    """glibc's malloc_trim(3); None with another C library."""
+    """The function malloc_trim(3) of glibc; None with another C library."""
     try:
         return ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError):

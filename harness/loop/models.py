@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.config.model import Experiment, Model
+from harness.config.models import UNBOUND
 from harness.engines.auto import choose
 from harness.engines.base import EngineName, ModelSpec
 from harness.engines.open import check as check_engine
@@ -41,7 +42,7 @@ class Roles:
             UserError: the role is not bound.
         """
         if role not in self._bound:
-            model = self._experiment.models.get(role)
+            model = self._experiment.models.get(role) or UNBOUND.get(role)
             if model is None:
                 raise UserError(f"no model is bound to the role {role!r}: add `{role}: ...` under `models:`")
             self._bound[role] = _counted(self._bind(role, model), self._experiment)

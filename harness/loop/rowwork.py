@@ -58,6 +58,9 @@ def synthesize(job: Job) -> Result:
             if block.in_turn:
                 context.earlier.extend(map(table.unflat, result["rows"]))
             yield from result["rows"]
+            if block.in_turn and block.enough(context):
+                job.progress(total, total)
+                break
 
     saved = _save(job, made())
     job.settle(cost)

@@ -13,11 +13,16 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.errors import LoopbenchError
 from harness.store.atomic import write_bytes
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Sized)
 Progress = Callable[[int, int], None]
+
+
+class Over(LoopbenchError):
+    """Nobody needs the shard in work any more."""
 
 
 class Claims:
@@ -116,8 +121,10 @@ def share_parts(
 ) -> int:
     """Does those parts of `resumable_parts` that nobody has done and nobody is at; several processes may at once.
 
-    `over` is asked before each part whether the stage is finished and its shards cleared away. `told` hears the number
-    of members of each part that is done, here or elsewhere. Returns how many parts were done here.
+    `over` is asked before each part whether there is no stage any more that it is for: it is finished and its shards
+    are cleared away, or its own worker is gone. `run` may raise `Over` for the same reason, and then saves nothing.
+    `told` hears the number of members of each part that is done, here or elsewhere. Returns how many parts were done
+    here.
     """
     made = 0
     for index, part in enumerate(parts):
@@ -129,7 +136,11 @@ def share_parts(
                 if not path.exists():
                     if over():
                         break
-                    _save(path, run(part))
+                    try:
+                        result = run(part)
+                    except Over:
+                        break
+                    _save(path, result)
                     made += 1
         told(len(part))
     return made

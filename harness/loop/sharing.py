@@ -2,7 +2,8 @@
 
 A stage belongs to the worker that it was given to, which writes the table and commits it. Others may do shards of it
 (`harness.loop.shards`): each has its own device, and a shard's file has the same bytes whoever made it. A helper that
-fails or dies costs nothing but its shard, which the stage's own worker does then.
+fails or dies costs nothing but its shard, which the stage's own worker does then; where that one fails or dies, its
+helpers stop.
 """
 
 from __future__ import annotations

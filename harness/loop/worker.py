@@ -46,13 +46,15 @@ class Setup:
     profile: Path | None = None
     """Where this worker writes down how it spends its time; None where no profile is taken."""
     name: str = "worker"
+    sharers: int = 1
+    """Workers that use these devices, with this one."""
 
 
 def main(connection: Connection, setup: Setup) -> None:
     """The life of a worker."""
     settle(setup)
     store = Store(setup.home)
-    engines = Engines(store, setup.threads)
+    engines = Engines(store, setup.threads, workers=setup.sharers)
     with Life(setup.profile, setup.name)() as life:
         _preloaded(setup)
         try:
@@ -226,6 +228,8 @@ def _work(
         about = {"timing": timing, "opened": opens, "together": len(stages), "memory": most}
         about |= {"threads": setup.threads} | ({"engine_notes": notes} if notes else {})
         found.append((stage, store.prepare(stage.kind, stage.key, keep, provenance(stage) | result | about)))
+    if any(_loads(stage) for stage in stages):
+        memory.give_back()
     for stage, _ in found:  # the renames come last, when all is there: a kill between them leaves nothing to redo
         store.recover(stage.kind, stage.key)
     also = {"commit": round((timer.report()["wall"] - worked["wall"]) / len(found), 4)}

@@ -44,6 +44,8 @@ NO_ANSWER, NO_ROOM, TOO_LONG = "no answer", "no room for the answer", "longer th
 NO_RATIO = "no ratio by the released rule"
 NONE_ALONE = "no token to score without what goes before it"
 """A text of one token with nothing before it (`superfiltering` without BOS), or one that its prompt leaves no room."""
+MERGED = "no token of its own after the prompt by the released rule"
+"""Prompt and text are tokenised as one, and have no more tokens than the prompt alone: they merge at their border."""
 
 Part = Literal["ca", "da", "cq", "dq", "prompt"]
 """Mean loss of the answer given the prompt and alone, of the instruction given the answer and alone, of the prompt."""
@@ -142,7 +144,8 @@ class LossScorer(Scorer):
         why = None if forth.comparable else NO_RATIO
         if None in parts.values():
             alone = [part for part, span in parts.items() if span is None]
-            why = NONE_ALONE if {*alone} <= {"da", "dq"} else NO_ROOM
+            merged = ("ca" in alone and forth.merged) or ("cq" in alone and back.merged)
+            why = NONE_ALONE if {*alone} <= {"da", "dq"} else MERGED if merged else NO_ROOM
         return Spans(parts, forth.comparable, why)
 
     def _prompts(self, chat: ChatFormat, rows: Sequence[Example]) -> list[Span | None]:

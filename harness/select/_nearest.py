@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from harness.select._vectors import Stored
 
 if TYPE_CHECKING:
     import numpy as np
 
 QUERIES = 16_384
 """Rows that look for neighbours while the whole file passes by."""
-PART = 32_768
-"""Rows that are read at once."""
 _PAIRS = 16_384
 """Pairs whose distance is worked out at once."""
 _CROWDED = 256
@@ -27,85 +22,11 @@ Found = tuple["np.ndarray", "np.ndarray"]
 """Numbers of other rows, and their squared distances; shapes (n,)."""
 
 
-@dataclass(frozen=True)
-class Units:
-    """Vectors of unit length, of the rows that have one; row number k is the k-th of these.
+class Units(Stored):
+    """Vectors made unit length when they are read."""
 
-    `given`: float32, shape (rows, width), NaN where missing. Where it is mapped from a file, the file is read instead:
-    pages that are touched in a mapping count as this process's memory.
-    """
-
-    given: np.ndarray
-
-    @cached_property
-    def places(self) -> np.ndarray:
-        """Places of the rows that have a vector."""
-        import numpy as np
-
-        total = len(self.given)
-        parts = ((start, self._read(start, start + PART)) for start in range(0, total, PART))
-        found = [start + np.flatnonzero(~np.isnan(part).any(axis=1)) for start, part in parts]
-        return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    @property
-    def width(self) -> int:
-        return int(self.given.shape[1])
-
-    def parts(self) -> Iterator[tuple[int, np.ndarray]]:
-        """All rows, `PART` at a time, each with the number of its first."""
-        for start in range(0, len(self), PART):
-            yield start, self.part(start, start + PART)
-
-    def part(self, start: int, stop: int) -> np.ndarray:
-        """The rows with these numbers, one after the other."""
-        import numpy as np
-
-        wanted = self.places[start:stop]
-        out = np.empty((len(wanted), self.width), dtype=np.float32)
-        end = int(wanted[-1]) + 1 if len(wanted) else 0
-        for first in range(int(wanted[0]) if len(wanted) else 0, end, PART):
-            rows = self._read(first, min(first + PART, end))
-            inside = slice(*np.searchsorted(wanted, [first, first + PART]))
-            out[inside] = rows[wanted[inside] - first]
-        return _unit(out)
-
-    def of(self, numbers: np.ndarray) -> np.ndarray:
-        """The rows with any numbers."""
-        import numpy as np
-
-        unique, back = np.unique(self.places[numbers], return_inverse=True)
-        if not self._mapped:
-            return _unit(self.given[unique])[back]
-        size, out = self.width * 4, np.empty((len(unique), self.width), dtype=np.float32)
-        with Path(self._file).open("rb") as file:
-            for at, place in enumerate(unique.tolist()):
-                out[at] = np.frombuffer(os.pread(file.fileno(), size, self._offset + place * size), dtype=np.float32)
-        return _unit(out)[back]
-
-    def _read(self, start: int, stop: int) -> np.ndarray:
-        import numpy as np
-
-        if not self._mapped:
-            return self.given[start:stop]
-        size = self.width * 4
-        count = (min(stop, len(self.given)) - start) * self.width
-        return np.fromfile(self._file, np.float32, count, offset=self._offset + start * size).reshape(-1, self.width)
-
-    @cached_property
-    def _mapped(self) -> bool:
-        """True for the mapping of a file itself; a view of one does not know where in the file it lies."""
-        return isinstance(self.given.base, mmap.mmap) and getattr(self.given, "filename", None) is not None
-
-    @property
-    def _file(self) -> Any:
-        return self.given.filename  # type: ignore[attr-defined]
-
-    @property
-    def _offset(self) -> int:
-        return int(self.given.offset)  # type: ignore[attr-defined]
+    def _given(self, vectors: np.ndarray) -> np.ndarray:
+        return _unit(vectors)
 
 
 def exactly(units: Units, look: int, near: float, most: int | None) -> Iterator[Found]:

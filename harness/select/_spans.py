@@ -37,17 +37,20 @@ class Span:
 class Pair:
     """A text after what conditions it and without that; None where no token of it is left to score.
 
-    `comparable` is False where the released rule gives no ratio although both losses exist.
+    `comparable` is False where the released rule gives no ratio although both losses exist. `merged` is True where
+    there is room for the text, but the token at which the released rule begins lies behind its end, because text and
+    prompt merge at their border.
     """
 
     given: Span | None
     alone: Span | None
     comparable: bool = True
+    merged: bool = False
 
     @classmethod
-    def of(cls, given: Span, alone: Span, comparable: bool = True) -> Pair:
+    def of(cls, given: Span, alone: Span, comparable: bool = True, merged: bool = False) -> Pair:
         """Both spans, less those that score nothing."""
-        return cls(given if given.scored > 0 else None, alone if alone.scored > 0 else None, comparable)
+        return cls(given if given.scored > 0 else None, alone if alone.scored > 0 else None, comparable, merged)
 
 
 Asked = tuple[str, str, str]
@@ -115,7 +118,8 @@ def as_released(chat: ChatFormat, form: Form, rows: Sequence[Asked], length: int
         taken = min(len(used), length)
         span = Span(direct[: length - taken + form.direct_tokens], start)
         fits = not form.strict or taken + len(span.ids) - start <= length
-        result.append(Pair.of(Span(whole[:length], len(head)), span, fits))
+        merged = len(whole) <= len(head) < length
+        result.append(Pair.of(Span(whole[:length], len(head)), span, fits, merged))
     return result
 
 

@@ -21,12 +21,15 @@ TIE, NARROW, BETWEEN = "tie", "margin too small", "neither best nor worst"
 class _Answer:
     row: Example
     score: float
+    given: Example
+    """The row that came in; several candidates share one."""
 
 
 class BestWorst(PairBuilder):
     """Pairs of the rows of a group (the answers of `respond` with `n`): the highest score is chosen, the lowest not.
 
-    Answers may also come as `candidates` of one row. Of equal scores the first one counts, for both ends. The score
+    Answers may also come as `candidates` of one row that has no such score itself (the candidates of `rewrite` carry
+    their lengths, not what `by` says). Of equal scores the first one counts, for both ends. The score
     `margin` of a pair is the difference; rewards of a good model lie within hundredths of each other, so look at it.
     A group gives no pair, and its first row is dropped with the reason, where answers are `fewer answers than needed`,
     `all answers the same` (an engine that gives k copies of one answer, say), a `tie`, or `margin too small`. A row
@@ -63,28 +66,27 @@ class BestWorst(PairBuilder):
             context.figure("mean margin", margins / pairs)
 
     def _answers(self, row: Example) -> list[_Answer]:
-        if row.candidates:
+        score = row.scores.get(self.by)
+        if row.candidates and score is None:
             head = row.prompt
             return [
-                _Answer(replace(row, messages=(*head, Message(role="assistant", content=c.text))), c.score)
+                _Answer(replace(row, messages=(*head, Message(role="assistant", content=c.text))), c.score, row)
                 for c in row.candidates
                 if c.score is not None
             ]
-        score = row.scores.get(self.by)
-        return [] if score is None or row.answer is None else [_Answer(row, score)]
+        return [] if score is None or row.answer is None else [_Answer(row, score, row)]
 
     def _paired(self, answers: list[_Answer], context: Context) -> Iterator[Example | Dropped]:
         if not answers:
             return
         best, worst = max(answers, key=lambda a: a.score), min(answers, key=lambda a: a.score)
         if reason := self._reason(answers, best, worst):
-            yield Dropped(answers[0].row, reason)
-            others = answers[1:]
+            used: tuple[_Answer, ...] = ()
         else:
             yield self._pair(best, worst, context)
-            others = [a for a in answers if a is not best and a is not worst]
-        if not answers[0].row.candidates:
-            yield from (Dropped(other.row, reason or BETWEEN) for other in others)
+            used = (best, worst)
+        others = {id(a.given): a.given for a in answers if all(a.given is not one.given for one in used)}
+        yield from (Dropped(other, reason or BETWEEN) for other in others.values())
 
     def _reason(self, answers: list[_Answer], best: _Answer, worst: _Answer) -> str | None:
         if len(answers) < self.least:

@@ -10,7 +10,8 @@ from harness.blocks.kinds import Context, Selector
 from harness.records.columns import VECTOR
 from harness.records.values import Keep
 from harness.select._bounds import Reasons
-from harness.select._vectors import check_enough, placed
+from harness.select._nearest import Units
+from harness.select._vectors import check_enough, marked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,12 +49,12 @@ class Facility(Selector):
         import numpy as np
 
         reasons = Reasons(len(table))
-        places, vectors = placed(context, self.by, reasons)
+        units = Units(context.vectors[self.by])
+        marked(units, self.by, reasons)
         wanted = self.keep.count or self.keep.of(len(table))
-        check_enough(self.name, len(places), wanted, "the rows to keep", "set `keep` lower")
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        check_enough(self.name, len(units), wanted, "the rows to keep", "set `keep` lower")
         kept = np.zeros(len(table), dtype=bool)
-        kept[places[greedy(vectors / np.maximum(lengths, 1e-12), wanted)]] = True
+        kept[units.places[greedy(units.held(), wanted)]] = True
         reasons.mark(~kept, "another row stands for it")
         return reasons.result()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,13 +13,16 @@ from harness.records.columns import VECTOR
 from harness.records.hashing import seed_of
 from harness.records.values import Count, Keep
 from harness.select._bounds import Reasons, scores
-from harness.select._vectors import check_enough, chunks, placed
+from harness.select._vectors import Stored, check_enough, marked
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from sklearn.cluster import KMeans
 
 _SEEDS = 2**32
+_COLUMNS = 16
+"""Columns whose variance is worked out at once."""
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -63,7 +66,8 @@ class Clusters(Selector):
         source="released: the library's default",
     )
     batch: Count | None = identity(
-        None, description="Mini-batches of so many rows instead of all at once, for pools that do not fit into memory."
+        None,
+        description="Mini-batches of so many rows, drawn from the file, for pools larger than the memory.",
     )
     random_state: int | None = identity(
         0,
@@ -104,11 +108,13 @@ class Clusters(Selector):
         reasons = Reasons(len(table))
         if self.within:
             reasons.mark(scores(table, self.within).isna(), f"{self.within} missing")
-        places, vectors = placed(context, self.by, reasons)
+        stored = Stored(context.vectors[self.by], reasons.kept().copy())
+        marked(stored, self.by, reasons)
+        places = stored.places
         wanted = self.clusters if self.keep else self.clusters * self.per_cluster
         why = f"{self.clusters} clusters" + ("" if self.keep else f" of {self.per_cluster} rows")
         check_enough(self.name, len(places), wanted, why, "set `clusters` or `per_cluster` lower")
-        labels, distances = self._clustered(vectors, context)
+        labels, distances = self._clustered(stored, context)
         members = [np.flatnonzero(labels == label) for label in range(self.clusters)]
         sizes = [len(member) for member in members]
         counts = shares(sizes, self.keep.of(len(table))) if self.keep else [self.per_cluster] * self.clusters
@@ -121,25 +127,34 @@ class Clusters(Selector):
         reasons.mark(~picked, "not picked in its cluster")
         return reasons.result()
 
-    def _clustered(self, vectors: np.ndarray, context: Context) -> tuple[np.ndarray, np.ndarray]:
+    def _clustered(self, stored: Stored, context: Context) -> tuple[np.ndarray, np.ndarray]:
         """Cluster of each row, and its distance to that cluster's centre."""
         import numpy as np
-        from sklearn.cluster import KMeans, MiniBatchKMeans
         from sklearn.exceptions import ConvergenceWarning
 
         drawn = seed_of(context.seed, context.block, context.iteration) % _SEEDS
         seed = drawn if self.random_state is None else self.random_state
         with warnings.catch_warnings():  # fewer distinct rows than clusters: the empty ones give nothing
             warnings.simplefilter("ignore", ConvergenceWarning)
-            options = {"n_clusters": self.clusters, "random_state": seed, "n_init": self.starts}
-            method = MiniBatchKMeans(batch_size=self.batch, **options) if self.batch else KMeans(**options)
-            found = method.fit(vectors)
+            found = self._method(seed).fit(stored.given if self._from_file(stored) else stored.held())
         if self.pick == "spaced":
             return found.labels_, np.zeros(0)
-        parts = zip(chunks(vectors), chunks(found.labels_), strict=True)
-        return found.labels_, np.concatenate(
-            [np.linalg.norm(part - found.cluster_centers_[labels], axis=1) for part, labels in parts]
-        )
+        centres, labels = found.cluster_centers_, found.labels_
+        parts = ((part, labels[start : start + len(part)]) for start, part in stored.parts())
+        return labels, np.concatenate([np.linalg.norm(part - centres[its], axis=1) for part, its in parts])
+
+    def _method(self, seed: int) -> Any:
+        """scikit-learn's estimator; the one for all rows at once may spend the array that it is given."""
+        from sklearn.cluster import MiniBatchKMeans
+
+        options: dict[str, Any] = {"n_clusters": self.clusters, "random_state": seed, "n_init": self.starts}
+        if self.batch:
+            return MiniBatchKMeans(batch_size=self.batch, **options)
+        return _lean()(copy_x=False, **options)
+
+    def _from_file(self, stored: Stored) -> bool:
+        """Mini-batches are drawn from the mapped file, whose pages the system takes back when it needs them."""
+        return self.batch is not None and len(stored) == len(stored.given)
 
     def _middle(self, member: np.ndarray, table: pd.DataFrame, places: np.ndarray, count: int) -> np.ndarray:
         """Members whose score is in the middle of their cluster; all of a cluster that has too few."""
@@ -159,6 +174,30 @@ class Clusters(Selector):
         elif count and len(member) > count:
             picked = member[:: len(member) // count]
         return picked[:count]
+
+
+def _lean() -> type[KMeans]:
+    """scikit-learn's K-means without a second array of the size of the first.
+
+    Its tolerance is a share of the mean variance of the columns, for which it subtracts the mean from all rows at once;
+    here that is done for some columns at a time. With the same numbers: columns do not meet in a variance.
+    """
+    import numpy as np
+    from sklearn.cluster import KMeans
+
+    class Lean(KMeans):
+        tol: float
+
+        def _check_params_vs_input(self, X: np.ndarray) -> None:  # noqa: N803
+            share, self.tol = self.tol, 0.0
+            try:
+                super()._check_params_vs_input(X)
+            finally:
+                self.tol = share
+            columns = (X[:, at : at + _COLUMNS] for at in range(0, X.shape[1], _COLUMNS))
+            self._tol = np.mean(np.concatenate([np.var(part, axis=0) for part in columns])) * share
+
+    return Lean
 
 
 def shares(sizes: list[int], total: int) -> list[int]:

@@ -51,6 +51,23 @@ def lease(folder: Path, name: str, what: str, timeout: float = 0) -> Iterator[No
         lock.release()
 
 
+def held(folder: Path, name: str) -> bool:
+    """Whether some process has a lease; True also where the file system cannot tell."""
+    import fcntl
+
+    try:
+        lock = os.open(folder / f"{name}.lock", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)  # lets go of what was taken to look
+    return False
+
+
 def _owner(note: Path) -> str:
     try:
         owner = json.loads(note.read_text())

@@ -13,6 +13,11 @@ UNANSWERED = frozenset({EMPTY_RESPONSE, CUT_RESPONSE, NO_RESPONSE})
 """Reasons of instructions that were taken and have no answer: they count, and are shown, all the same."""
 
 
+def taken(one: Example | Dropped) -> bool:
+    """Whether what a round made is an instruction that counts."""
+    return isinstance(one, Example) or one.reason in UNANSWERED
+
+
 @dataclass
 class Growing:
     """The instructions so far, shared by the rounds of a stage."""
@@ -31,8 +36,7 @@ class Growing:
         """Takes over the instructions of rounds that were read back instead of made in this process."""
         for one in earlier[self._read :]:
             row = one.example if isinstance(one, Dropped) else one
-            taken = isinstance(one, Example) or one.reason in UNANSWERED
-            if taken and row.id not in self._known:
+            if taken(one) and row.id not in self._known:
                 self.novelty.add(prompt_text(row))
                 self.add(row)
         self._read = len(earlier)

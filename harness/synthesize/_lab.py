@@ -8,7 +8,8 @@ never a rejection: it has a reason of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -60,6 +61,10 @@ class LabBlock(Synthesizer):
 
     stages: ClassVar[tuple[str, ...]] = ()
     """Prompts that the block may ask with: the pack's entries, without `lab_`."""
+
+    @abstractmethod
+    def expects_by_leaf(self, rows: Iterable[Example]) -> dict[str, int]:
+        """Rows that are asked for, by leaf, before any judge drops some: for forecasts, from a taxonomy's rows."""
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:

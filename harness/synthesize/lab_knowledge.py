@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from math import ceil
 from typing import Any, ClassVar, Literal
 
 from harness.blocks.base import ModelRole, identity
@@ -19,6 +20,8 @@ from harness.synthesize._versions import Rewrite, Version, auxiliary, versions
 Check = Literal["faithfulness", "relevancy", "question", "rating"]
 PAIRS = 3
 """Seed pairs per context in a prompt; further ones are not used (instructlab/sdg, docs/FAQ.md)."""
+CHARACTERS = 4
+"""Of a token, where a forecast cannot ask a tokenizer."""
 _SCALES: Mapping[str, tuple[float, float, float]] = {
     "faithfulness": (0, 1, 1), "relevancy": (0, 2, 2), "question": (0, 1, 1)
 }  # fmt: skip
@@ -82,18 +85,24 @@ class LabKnowledge(LabBlock):
         """A tokenizer for the chunks, which is as good as token ids."""
         return {"tokenizer": frozenset({"continue"})}
 
+    def expects_by_leaf(self, rows: Iterable[Example]) -> dict[str, int]:
+        """Pairs per chunk and seed context, for the chunk and its rewrites; chunks by four characters to a token."""
+        seeds, documents = _by_leaf(rows)
+        each = self.draws * (1 + len(self.rewrites)) * (PAIRS if self.answers == "together" else self.questions)
+        found = {}
+        for leaf, texts in documents.items():
+            cut = sum(ceil(len(row.messages[0]["content"]) / (CHARACTERS * self.chunk_tokens)) for row in texts)
+            aside = len(self.rewrites) if self.auxiliary else 0
+            found[leaf] = cut * (each * len(_passages(seeds[leaf])[: self.contexts]) + aside) if leaf in seeds else 0
+        return found
+
     def items(self, rows: Iterable[Example], context: Context) -> Iterator[Item]:
         """One item per chunk; a leaf without documents or seeds is one item that is dropped with the reason.
 
         Raises:
             UserError: no row belongs to a knowledge leaf.
         """
-        seeds: dict[str, list[Example]] = {}
-        documents: dict[str, list[Example]] = {}
-        for row in rows:
-            if row.tags.get("leaf_kind") == "knowledge":
-                part = documents if row.tags.get("part") == "document" else seeds
-                part.setdefault(str(row.tags["leaf"]), []).append(row)
+        seeds, documents = _by_leaf(rows)
         if not seeds and not documents:
             raise UserError(
                 "lab_knowledge found no knowledge leaf among its rows: let it read a data source of kind taxonomy, "
@@ -174,6 +183,17 @@ def _read(bench: Bench, stage: str, completion: Completion, values: dict[str, st
     for text, why in lost:
         drafts.append(Draft(len(drafts), dict(values)))
         drafts[-1].drop("question", why, text)
+
+
+def _by_leaf(rows: Iterable[Example]) -> tuple[dict[str, list[Example]], dict[str, list[Example]]]:
+    """Seeds and documents of the knowledge leaves."""
+    seeds: dict[str, list[Example]] = {}
+    documents: dict[str, list[Example]] = {}
+    for row in rows:
+        if row.tags.get("leaf_kind") == "knowledge":
+            part = documents if row.tags.get("part") == "document" else seeds
+            part.setdefault(str(row.tags["leaf"]), []).append(row)
+    return seeds, documents
 
 
 def _passages(seeds: Sequence[Example]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
@@ -57,6 +58,16 @@ class LabSkills(LabBlock):
     )
     judge_questions: bool = identity(True, description="Drop questions that the judge rates 0 of 1.")
     judge_pairs: bool = identity(True, description="Drop pairs that the judge rates below `min_rating`.")
+
+    def expects_by_leaf(self, rows: Iterable[Example]) -> dict[str, int]:
+        """Per seed `questions`, or for grounded leaves `grounded_questions` for each of its contexts; times `draws`."""
+        each = {"grounded": max(1, self.contexts) * self.grounded_questions}
+        found: Counter[str] = Counter()
+        for row in rows:
+            kind = row.tags.get("leaf_kind")
+            if row.tags.get("part") == "seed" and kind in self.kinds:
+                found[str(row.tags["leaf"])] += self.draws * each.get(str(kind), self.questions)
+        return dict(found)
 
     def items(self, rows: Iterable[Example], context: Context) -> Iterator[Item]:
         """One item per leaf with its seeds.

@@ -43,6 +43,14 @@ class Resample(Synthesizer):
             raise ValueError("rows and times both say how many come out: set one")
         return self
 
+    def expects(self, total: int, leaves: int | None) -> int | None:
+        """Rows that come out of `total` of so many leaves, for forecasts; None where `per` is a tag of unknown values."""
+        if self.rows is None:
+            return round((self.times or 1.0) * total)
+        if self.per is None:
+            return self.rows
+        return self.rows * leaves if self.per == "leaf" and leaves is not None else None
+
     def items(self, rows: Iterable[Example], context: Context) -> Iterator[Item]:
         """One item per row, with how often it is drawn."""
         given = again(rows)

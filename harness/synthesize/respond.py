@@ -9,7 +9,7 @@ from typing import ClassVar
 from pydantic import field_validator
 
 from harness.blocks.base import ModelRole, identity
-from harness.blocks.kinds import Ask, Completion, Context, Drop, Item, Made, Reply, Request, Sampling, Synthesizer
+from harness.blocks.kinds import Ask, Completion, Context, Drop, Item, Made, Reply, Request, Sampling, Synthesizer, Tolerant
 from harness.errors import UserError
 from harness.records.cut import CUT_ANSWER, CUT_PARENT, is_cut, with_cuts
 from harness.records.example import Dropped, Example, Message, Origin
@@ -17,6 +17,7 @@ from harness.records.values import Count
 
 CUT = "cut by the length cap"
 EMPTY = "empty answer"
+TOO_LONG, REFUSED = "prompt too long for the model", "refused"
 
 
 class Respond(Synthesizer):
@@ -27,7 +28,8 @@ class Respond(Synthesizer):
     reason (the pocket pools' `defect`), but those that `keep_tags` says to describe the prompt. An answer that hit
     the length cap is dropped by default, because it teaches a model not to stop and gives preference pairs away by
     their missing end (2401.01335 as released cuts at 256 tokens and appends an end token). A kept one says that it was
-    cut (`fields.answer_cut`), and trainers give it no end token.
+    cut (`fields.answer_cut`), and trainers give it no end token. A row that the model cannot be asked for is dropped as
+    `prompt too long for the model`, or as `refused` (by a template or a server); `fields.problem` has the words.
     """
 
     name: ClassVar[str] = "respond"
@@ -73,7 +75,10 @@ class Respond(Synthesizer):
             return Drop("no prompt")
         sampling = Sampling(max_tokens=self.max_tokens, temperature=self.temperature, top_p=self.top_p, n=self.n)
         ids = self._ids(row, context)
-        (answers,) = yield [Ask(model=self.model, messages=row.prompt, sampling=sampling, ids=ids)]
+        (answers,) = yield Tolerant([Ask(model=self.model, messages=row.prompt, sampling=sampling, ids=ids)])
+        if isinstance(answers, Exception):
+            why = TOO_LONG if "exceeds the context" in str(answers) else REFUSED
+            return [Dropped(replace(row, fields={**row.fields, "problem": str(answers)}), why)]
         made = [self._answered(row, answer, context) for answer in answers]
         reasons = [unfit(answer, self.keep_cut, CUT, EMPTY) for answer in answers]
         return [Dropped(new, why) if why else new for new, why in zip(made, reasons, strict=True)]

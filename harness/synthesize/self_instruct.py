@@ -34,7 +34,7 @@ from harness.synthesize._converse import (
     EMPTY_RESPONSE,
     NO_RESPONSE,
 )
-from harness.synthesize._growing import Growing, Round
+from harness.synthesize._growing import Growing, Round, taken
 from harness.synthesize._novelty import Novelty, words
 from harness.synthesize.respond import unfit
 
@@ -93,7 +93,7 @@ class SelfInstruct(Synthesizer):
     )
 
     def items(self, rows: Iterable[Example], context: Context) -> Iterator[Item]:
-        """One item per round; those after the last wanted instruction ask nothing."""
+        """One item per round; those after the last wanted instruction are left out."""
         name = f"{context.block}/{context.iteration}"
         seeds = tuple(row for row in rows if prompt_text(row).strip())
         if not seeds:
@@ -102,6 +102,10 @@ class SelfInstruct(Synthesizer):
         growing = Growing(Novelty((prompt_text(row) for row in seeds), self.similar), seeds)
         for number in range(-(-self._prompts() // self.batch)):
             yield Item(id=f"{name}/round-{number}", data={"growing": growing, "round": number, "name": name})
+
+    def enough(self, context: Context) -> bool:
+        """True where the rounds so far have made as many instructions as are wanted."""
+        return sum(map(taken, context.earlier)) >= self.rows
 
     def _prompts(self) -> int:
         return self.prompts or 4 * self.rows

@@ -28,7 +28,13 @@ def test_the_papers_experiments_can_be_planned(loopbench: Any, name: str, roles:
     settings = [part for setting in SMALL[:roles] for part in ("--set", setting)]
     done = loopbench("plan", name, *settings, "--json", LOOPBENCH_DATA=str(DATA), SERPER_API_KEY="x")
     assert done.returncode == 0, done.stderr
-    stages = json.dumps(json.loads(done.stdout))
+    cast = json.loads(done.stdout)
+    work = [line for line in cast["stages"] if line["action"] in ("score", "synthesize", "finetune")]
+    assert all(line["rows"] for line in work), "every stage before the suites is sized"
+    if name == "paper-realign":
+        measured = {line["label"].split()[-2] for line in cast["stages"] if line["action"] == "grade"}
+        assert measured == {"alpaca-eval-1", "mt-bench"}, "the paper's win rates are against text_davinci_003"
+    stages = json.dumps(cast)
     assert all(f"{arm} " in stages or f'"{arm}"' in stages for arm in arms)
 
 

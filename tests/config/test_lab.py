@@ -70,6 +70,7 @@ def test_the_released_recipe_has_the_numbers_of_the_code(paper: list[str]) -> No
     steps = [(p.learning_rate, p.batch_size * p.gradient_accumulation_steps, p.epochs) for p in (first, second)]
     assert steps == [(2e-5, 128, 7), (6e-6, 3840, 10)]
     assert {(p.lr_scheduler_type, p.warmup_steps) for p in (first, second)} == {("cosine", 25)}
+    assert {(p.trl["adam_beta2"], p.weight_decay, p.max_grad_norm) for p in (first, second)} == {(0.95, 0.0, 1.0)}
     assert (first.choose, second.checkpoints) == (None, 10)
     knowledge, p07, p10, skills, sampled = blocks(experiment, "lab-released", "synthesize")
     assert isinstance(skills, LabSkills)

@@ -17,6 +17,7 @@ from harness.errors import UserError
 from harness.loop.plan import Plan
 from harness.records.example import Example
 from harness.select.magpie_filter import MagpieFilter
+from harness.select.tagged import Tagged
 from harness.synthesize._teachers import GRIDS
 from harness.synthesize.magpie import Magpie
 
@@ -60,7 +61,10 @@ def test_the_synthesis_has_the_numbers_of_table_7(paper: Experiment) -> None:
     chosen = blocks(paper, "select")
     assert isinstance(chosen[0], MagpieFilter)
     assert chosen[0].preset == "air"
-    assert 12 * chosen[1].keep.count == pytest.approx(100_000, abs=12)
+    labelled, sampled = chosen[1:]
+    assert isinstance(labelled, Tagged), "rows without a category would be a stratum of their own"
+    assert labelled.by == sampled.per == "category"
+    assert 12 * sampled.keep.count == pytest.approx(100_000, abs=12)
 
 
 def test_the_seeds_of_the_control_arm_are_read(paper: Experiment) -> None:

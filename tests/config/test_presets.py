@@ -53,6 +53,10 @@ def test_the_grid_of_the_papers_has_every_method_with_a_control_arm_and_one_budg
     names = {recipe.name for recipe in papers.recipes}
     for method in METHODS:
         assert len({name for name in names if name.partition("-")[0] == method}) >= 2, method
+    blocks = {recipe.name: [step.block(1).name for step in recipe.steps] for recipe in papers.recipes}
+    full, cherry = blocks["magpie-full"], blocks["ifd-cherry"]
+    assert {"neighbours", "tag", "magpie_filter"} <= {*full}, "tags, neighbours, filter and the longest"
+    assert cherry.index("kmeans") < cherry.index("sft") < cherry.index("ifd"), "clusters and a pre-experienced model"
     assert papers.budget is not None
     assert papers.budget.train_tokens
     assert len(papers.seeds) >= 3

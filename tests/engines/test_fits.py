@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,10 @@ from engines.conftest import Opener, Requests
 from harness.engines import fits
 from harness.engines.base import LogprobRequest, ModelSpec
 from harness.engines.forward import Forward
-from harness.engines.limits import Limits
+from harness.engines.limits import Limits, out_of_memory
 from harness.engines.open import ready
 from harness.engines.transformers import TransformersEngine
+from harness.loop import memory
 
 
 @pytest.fixture
@@ -83,6 +86,48 @@ def test_memory_that_ran_out_is_told_once_and_stays_in_mind(
     before = len(reads)
     list(engine.logprobs(asked))
     assert max(reads[before:]) <= 300
+
+
+def test_a_closed_engine_has_let_its_model_go_when_the_gpu_is_told(
+    opener: Opener, requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the weights stay on the device, and a vLLM process that is opened next lacks that memory."""
+    import torch
+
+    engine, gone = opener(), []
+    list(engine.generate(requests(2)))
+    model = weakref.ref(engine._forward.model)  # type: ignore[union-attr]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: gone.append(model() is None))
+    gc.disable()
+    try:
+        engine.close()
+    finally:
+        gc.enable()
+    assert gone == [True]
+
+
+def test_after_a_stage_a_gpu_gets_back_what_pytorch_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    told: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: told.append("emptied"))
+    memory.give_back()
+    assert told == ["emptied"]
+
+
+@pytest.mark.parametrize(
+    ("said", "memory"),
+    [
+        ("CUDA error: out of memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("[enforce fail at alloc_cpu.cpp:73] DefaultCPUAllocator: can't allocate memory", True),
+        ("CUDA error: device-side assert triggered", False),
+    ],
+)
+def test_the_many_ways_to_say_that_memory_is_used_up(said: str, memory: bool) -> None:
+    assert out_of_memory(RuntimeError(said)) is memory
 
 
 def test_batches_end_where_padding_costs_more_than_another_pass() -> None:

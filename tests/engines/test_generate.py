@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from engines.conftest import Opener, Requests, first_gap
 
+from harness.blocks.kinds import Ask, Context, Score
 from harness.engines.base import Completion, GenerateRequest, Sampling, in_order
 from harness.engines.forward import Forward
 from harness.engines.lengths import Unservable
 from harness.engines.transformers import TransformersEngine
 from harness.errors import Transient, UserError
+from harness.loop.drive import Desk, drive
 
 NEAR_TIE = 1e-3
 
@@ -219,6 +221,42 @@ def test_ids_outside_the_vocabulary_are_refused(engine: TransformersEngine, requ
     with pytest.raises(Unservable, match="token id 5000, which the model's vocabulary of 318 does not have") as info:
         list(engine.generate([foreign, banned, biased, good]))
     assert set(info.value.faults) == {"foreign", "banned", "biased"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens", "reason"),
+    [
+        ((), 2, "its prompt is empty"),
+        ((20, 21), 0, "it asks for no tokens"),
+        ((20, 5000), 2, "it has the token id 5000"),
+        (tuple(range(20, 160)), 2, "exceeds the context of 128"),
+    ],
+)
+def test_a_request_that_cannot_be_served_fails_its_row_and_the_others_go_on(
+    engine: TransformersEngine, prompt: tuple[int, ...], tokens: int, reason: str
+) -> None:
+    def row(ids: tuple[int, ...], count: int) -> Any:
+        ((reply,),) = yield [Ask(model="m", ids=ids, sampling=Sampling(max_tokens=count))]
+        return reply.new_tokens
+
+    desk = Desk(lambda _: engine, Context())
+    found = drive({"bad": row(prompt, tokens), "good": row((20, 21), 2)}, desk)
+    assert found["good"] in (1, 2)
+    assert reason in found["bad"].reason
+    assert found["bad"].expected
+
+
+def test_ids_that_cannot_be_scored_fail_their_row_and_the_others_go_on(engine: TransformersEngine) -> None:
+    def row(ids: tuple[int, ...], start: int) -> Any:
+        (reply,) = yield [Score(model="m", ids=ids, start=start)]
+        return len(reply.values)
+
+    desk = Desk(lambda _: engine, Context())
+    found = drive({"none": row((), 0), "beyond": row((20, 21), 4), "good": row((20, 21, 22), 1)}, desk)
+    assert found["good"] == 2
+    assert found["none"].reason == "RowFailed: it has no tokens"
+    assert "scored from position 4" in found["beyond"].reason
+    assert desk.cost["scored_tokens"] == 3
 
 
 def test_no_requests_give_no_completions(engine: TransformersEngine) -> None:

@@ -97,6 +97,17 @@ def test_the_store_is_moved_to_the_front_rather_than_grown() -> None:
     assert slots.capacity <= 10 + SPARE + 40
 
 
+def test_a_store_with_room_for_all_that_rows_need_is_allocated_once() -> None:
+    slots = Slots(2, "cpu", need=10 + 2 * SPARE)
+    slots.place_for(10)
+    slots.insert(prompt([[1.0] * 10]), [(0, 10)])
+    (plane,) = slots._planes
+    for _ in range(2 * SPARE - 1):
+        append(slots, [1.0])
+    assert slots._planes[0] is plane
+    assert contents(slots) == [[1.0] * (10 + 2 * SPARE - 1)]
+
+
 @pytest.mark.parametrize("rows", [[], [0]])
 def test_low_follows_the_longest_row_that_stays(rows: list[int]) -> None:
     slots = Slots(2, "cpu")

@@ -16,6 +16,7 @@ from engines.conftest import Opener, Requests
 
 from harness.engines import capabilities, check, open_engine, revision_of
 from harness.engines.base import Embeds, Generates, ModelSpec, Scores
+from harness.engines.loading import load_model
 from harness.engines.transformers import TransformersEngine
 from harness.errors import UserError
 
@@ -128,6 +129,20 @@ def test_an_adapter_is_merged_into_its_base(adapter: Path, tiny: Path, opener: O
     assert float((base - wanted).abs().max()) > 0.1
     assert engine.chat.template_hash == opener().chat.template_hash
     assert len(list(engine.generate(requests(3)))) == 3
+
+
+def test_an_adapter_of_a_deeper_base_is_refused_when_planned_and_when_opened(adapter: Path, tmp_path: Path) -> None:
+    """PEFT itself drops the updates of layers that a base does not have, and merges the rest."""
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(adapter, tmp_path / "deeper")
+    file = folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+    more = {name.replace("layers.0", "layers.2"): value.clone() for name, value in tensors.items()}
+    save_file(tensors | more, file)
+    for refused in (check, open_engine, lambda one: load_model(one.path, one.dtype, "cpu")):
+        with pytest.raises(UserError, match="was made for another model than .*layers.2.*its base does not have"):
+            refused(spec(folder))
 
 
 def test_an_adapter_without_its_base_is_explained(adapter: Path, tmp_path: Path) -> None:

@@ -317,6 +317,15 @@ def test_a_url_without_a_chat_server(tmp_path: Path) -> None:
             ask(url, tmp_path, asked(1))
 
 
+def test_a_path_that_the_server_of_the_model_does_not_have(tmp_path: Path) -> None:
+    said = r"serves 'judge-1' but has nothing at /chat/completions \(status 404\)"
+    with (
+        ChatServer(lambda body, number: error(404, "not found"), models=("judge-1",)) as server,
+        pytest.raises(UserError, match=said),
+    ):
+        ask(server, tmp_path, asked(1))
+
+
 def test_a_key_that_expires_in_the_middle_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", KEY)
 

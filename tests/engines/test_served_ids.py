@@ -297,6 +297,26 @@ def test_a_server_is_asked_once_what_it_offers(tmp_path: Path) -> None:
     assert all(body["max_tokens"] == 1 for body in server.asked)
 
 
+def test_a_server_that_was_started_again_with_another_length_is_asked_anew(tmp_path: Path) -> None:
+    with ChatServer(vllm(), context=CONTEXT + 1, tokenizer=FOLDER) as server:
+        url, port = server.url, server.port
+        engine = OpenAIEngine(spec(url), Home(tmp_path))
+        assert engine.context == CONTEXT
+        engine.close()
+    with ChatServer(vllm(), context=101, tokenizer=FOLDER, port=port) as server:
+        for _ in range(2):
+            engine = OpenAIEngine(spec(url), Home(tmp_path))
+            assert engine.context == 100
+            (refused,) = engine.generate(requests([(2,) * 100]))
+            assert isinstance(refused, Unanswered)
+            assert "its prompt has 100 tokens and the model's context is 100" in refused.reason
+            engine.close()
+        assert len(server.asked) == 2, "the two small calls, once"
+    silent = OpenAIEngine(spec(url), Home(tmp_path))
+    assert silent.context == 100, "nobody is there: as it was"
+    silent.close()
+
+
 def without(*fields: str) -> Behaviour:
     """As vLLM's server, but some fields of the reply are not there."""
 

@@ -168,6 +168,32 @@ def test_a_server_has_a_name_of_its_own_and_no_key(tmp_path: Path, monkeypatch: 
     assert "VLLM_API_KEY" not in one._environment()
 
 
+def test_a_server_takes_its_part_of_a_gpu_that_is_shared_or_what_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_servers, "build", lambda: "gpu")
+    given: list[tuple[dict[str, Any], str]] = [({}, "0.3"), ({"gpu_memory_utilization": 0.8}, "0.8")]
+    for options, said in given:
+        command = local_servers.LocalServer(spec(**options), Home(tmp_path), models=3).command()
+        assert command[command.index("--gpu-memory-utilization") + 1] == said
+
+
+def test_a_folder_served_again_with_another_length_knows_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is probed, so nothing of the former server is kept but replies, and those go by the options."""
+    monkeypatch.setattr(local_servers, "build", lambda: "cpu")
+    monkeypatch.setattr(local_servers, "ready", lambda spec: None)
+    monkeypatch.setattr(local_servers.LocalServer, "start", lambda server: None)
+    engines = [OpenAIEngine(one, Home(tmp_path)) for one in (spec(), spec(max_model_len=100))]
+    assert [engine.context for engine in engines] == [512, 100]
+    assert [engine.offer.context for engine in engines] == [512, 100]
+    assert len({engine.served.identity for engine in engines}) == 2, "replies of the one are none of the other"
+    assert not list((tmp_path / "served").glob("*.json"))
+    for engine in engines:
+        engine.close()
+
+
 def test_a_reply_in_hand_starts_no_server_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that ends while its replies are read is for the next call to start, when no call is under way."""
     engine = OpenAIEngine.__new__(OpenAIEngine)
@@ -178,6 +204,19 @@ def test_a_reply_in_hand_starts_no_server_anew(tmp_path: Path, monkeypatch: pyte
     done = engine._result(request, Place("0"), reply)
     assert isinstance(done, Completion)
     assert done.token_ids == (5,)
+
+
+def test_every_call_carries_the_name_that_the_server_was_started_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first on: the calls of a round are made before its server is looked for."""
+    monkeypatch.setattr(local_servers, "ready", lambda spec: None)
+    monkeypatch.setattr(local_servers.LocalServer, "start", lambda self: None)
+    engine = OpenAIEngine(spec(), Home(tmp_path))
+    assert engine._local is not None
+    works = engine._ids.works(asked(engine.chat, 2))
+    works += engine._ids.score_works([LogprobRequest(id="s", ids=(5, 6, 7), start=1)])
+    assert {work.call.body["model"] for work in works} == {engine._local.model}
 
 
 @needs_vllm

@@ -14,9 +14,11 @@ import psutil
 import pytest
 from vllm_support import MODELS, NEEDED, WHY, asked, gap_at_divergence, questions, spec
 
+from harness.blocks.kinds import Ask, Context
 from harness.engines.base import GenerateRequest, LogprobRequest, Sampling, in_order
 from harness.engines.lengths import Unservable
 from harness.errors import Transient, UserError
+from harness.loop.drive import Desk, drive
 
 pytestmark = [pytest.mark.skipif(not NEEDED, reason=WHY), pytest.mark.slow, pytest.mark.timeout(900)]
 NEAR = 1e-3
@@ -176,6 +178,21 @@ def test_what_cannot_be_served_is_refused_and_named(ours: Any, prompt: Any, sett
     assert len(list(ours.generate([good]))) == 1
 
 
+def test_what_cannot_be_served_fails_its_row_and_the_others_go_on(ours: Any) -> None:
+    def row(ids: tuple[int, ...], tokens: int) -> Any:
+        ((reply,),) = yield [Ask(model="m", ids=ids, sampling=Sampling(max_tokens=tokens, ends="text"))]
+        return reply.new_tokens
+
+    given = {"good": row((5, 6), 2), "empty": row((), 2), "none": row((5, 6), 0), "long": row((5,) * 600, 2)}
+    found = drive(given, Desk(lambda _: ours, Context()))
+    assert found.pop("good") in (1, 2)
+    assert [one.reason.partition(": ")[2] for one in found.values()] == [
+        "its prompt is empty; begin it with a BOS token or some text",
+        "it asks for no tokens: max_tokens and n must be at least 1",
+        "prompt of 600 tokens exceeds the context of 512",
+    ]
+
+
 def test_too_hot_a_temperature_is_refused(ours: Any) -> None:
     with pytest.raises(UserError, match="vLLM takes at most 2"):
         list(ours.generate(rows(1, temperature=2.5)))
@@ -197,6 +214,29 @@ def test_a_call_that_is_given_up_with_much_unread_does_not_block_the_next(ours: 
     stream.close()
     requests = rows(2500, max_tokens=1)
     assert len(list(ours.generate(requests))) == 2500
+
+
+def test_two_calls_are_read_in_turn_and_a_third_scores_between_them(ours: Any) -> None:
+    first, second = rows(30, temperature=1.0), rows(20, max_tokens=40)
+    wanted = [in_order(requests, ours.generate(requests)) for requests in (first, second)]
+    pairs = [LogprobRequest(id=r.id, ids=r.prompt, start=0) for r in second if len(r.prompt) > 1]
+    values = {r.request_id: r.values for r in ours.logprobs(pairs)}
+    one, two = ours.generate(first), ours.generate(second)
+    got = ([next(one)], [next(two)])
+    for result in ours.logprobs(pairs):
+        assert np.abs(result.values - values[result.request_id]).max() < 1e-4
+    got[1].append(next(two))
+    got[0].extend(one)
+    got[1].extend(two)
+    assert [in_order(requests, done) for requests, done in zip((first, second), got, strict=True)] == wanted
+
+
+def test_much_may_be_asked_while_much_of_another_call_is_unread(ours: Any) -> None:
+    one = ours.generate(rows(400, max_tokens=40, temperature=1.0, top_logprobs=20, ends="text"))
+    next(one)
+    time.sleep(3)
+    assert len(list(ours.generate(rows(2500, max_tokens=1)))) == 2500
+    assert len(list(one)) == 399
 
 
 def test_rows_come_as_they_finish(ours: Any) -> None:

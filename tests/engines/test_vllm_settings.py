@@ -115,6 +115,8 @@ def test_arguments_of_a_cpu_and_of_a_gpu(folder: Path, adapter: Path) -> None:
     gpu = arguments(spec(folder), VllmOptions(max_model_len=100, tensor_parallel_size=2), "gpu", models=2)
     assert (gpu["max_model_len"], gpu["tensor_parallel_size"], gpu["gpu_memory_utilization"]) == (101, 2, 0.45)
     assert "enforce_eager" not in gpu
+    set_by_user = arguments(spec(folder), VllmOptions(gpu_memory_utilization=0.8), "gpu", models=2)
+    assert set_by_user["gpu_memory_utilization"] == 0.8
     lora = arguments(spec(adapter), VllmOptions(), "gpu", adapter=adapter_of(adapter))
     assert (lora["model"], lora["enable_lora"], lora["max_lora_rank"]) == (str(folder), True, 8)
 
@@ -298,6 +300,24 @@ def test_failures_of_the_start_are_explained_in_one_paragraph(error: str, advice
     assert advice in str(told)
     assert "could not be opened with vLLM" in str(told)
     assert "\n" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("ValueError: Could not find checkpoint files", "It was started with"),
+        ("ValueError: LoRA rank 64 is greater than max_lora_rank 16.", "vLLM cannot serve this LoRA adapter"),
+    ],
+)
+def test_a_warning_that_every_start_prints_is_not_taken_for_the_reason(error: str, said: str) -> None:
+    """We ask for one place more than the context, and vLLM warns of that."""
+    warning = "[model.py:2663] User-specified max_model_len (513) is greater than the derived max_model_len (512)."
+    text = f"WARNING 11-22 09:44:01 {warning}\n(EngineCore pid=12) WARNING 11-22 09:44:02 {warning}\n{error}"
+    told = str(explained("m", Failed("open", error), text, {"dtype": "float32"}))
+    assert said in told
+    assert "longer than the model's context" not in told
+    real = str(explained("m", Failed("open", f"ValueError: {warning}"), "", {}))
+    assert "longer than the model's context" in real
 
 
 def test_an_unknown_failure_shows_what_was_said_without_progress_lines() -> None:

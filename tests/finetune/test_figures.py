@@ -46,6 +46,45 @@ def test_the_work_of_a_token_is_six_times_its_weights_and_its_attention(base: Pa
     assert _figures.flops_per_token(model, [100, 100], 0.5) == pytest.approx(half, rel=1e-6), "no loss, no vocabulary"
 
 
+SHAPES: dict[str, dict[str, Any]] = {
+    "llama": {"num_key_value_heads": 2, "intermediate_size": 96},
+    "gpt2": {"n_inner": 160},
+    "gpt_neox": {"intermediate_size": 160},
+    "phi": {"intermediate_size": 160},
+    "qwen2": {"num_key_value_heads": 2, "intermediate_size": 96, "tie_word_embeddings": True},
+    "qwen3": {"num_key_value_heads": 2, "intermediate_size": 96, "head_dim": 32},
+    "mixtral": {"num_key_value_heads": 2, "intermediate_size": 96, "num_local_experts": 4, "num_experts_per_tok": 2},
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_the_work_of_a_token_is_what_torch_counts_in_a_step(kind: str) -> None:
+    """Two and three matrices in the feed-forward part, grouped heads, tied and separate heads, experts."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 200}
+    config = AutoConfig.for_model(kind, **shape | SHAPES[kind], max_position_embeddings=64)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", experts_implementation="eager")
+    ids = torch.arange(96).view(2, 48)
+    with FlopCounterMode(display=False) as counter:
+        model.train()(input_ids=ids, labels=ids).loss.backward()
+    counted = counter.get_total_flops() / ids.numel()
+    # `eager` computes what a causal mask hides: a row of 48 attends to 48, as the mean of a row of 96.
+    assert _figures.flops_per_token(model, [96, 96]) == pytest.approx(counted, rel=0.005)
+
+
+def test_adapters_are_no_work_of_the_model(base: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="float32")
+    whole = _figures.flops_per_token(model, [100], 0.5)
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    assert _figures.flops_per_token(adapted, [100], 0.5) == pytest.approx(whole)
+
+
 def test_a_pair_is_two_sequences(context: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
 

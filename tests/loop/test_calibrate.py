@@ -72,6 +72,33 @@ def calibrate_told(found: Any) -> str:
     return _told(Told("student", found["models"]["base"], found["why"]["base"]))
 
 
+def test_measuring_has_all_devices_and_asks_no_kept_replies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A model that is spread over several devices needs them; a reply that is kept would come back in no time."""
+    seen: list[Any] = []
+
+    def measured(targets: Sequence[Target], setup: worker.Setup) -> dict[str, Any]:
+        seen.append(setup.devices)
+        return {"machine": {}, "models": {}, "why": {}}
+
+    monkeypatch.setattr(calibrate, "_measured", measured)
+    monkeypatch.setattr(calibrate, "targets_of", lambda plan: [])
+    for devices in (["0", "1"], []):
+        monkeypatch.setattr(calibrate, "visible_devices", lambda devices=devices: devices)
+        calibrate.calibrate(cast(Any, None), Home(tmp_path))
+    assert seen == ["0,1", None]
+
+    homes: list[Path] = []
+
+    def opened(spec: ModelSpec, threads: int, home: Home) -> Any:
+        homes.append(home.path)
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr("harness.engines.open_engine", opened)
+    monkeypatch.setattr(calibrate, "_engine_rates", lambda engine, rows: {"score": 1.0})
+    assert [dict(calibrate.measure(target(), 1)) for _ in range(2)] == [{"score": 1.0}] * 2
+    assert len({*homes, Home.find().path}) == 3
+
+
 def test_what_was_measured_before_stays_where_it_is_not_measured_again(tmp_path: Path) -> None:
     home = Home(tmp_path)
     for models in ({"a": {"train": 1.0, "score": 2.0}}, {"a": {"score": 3.0}, "b": {}}):

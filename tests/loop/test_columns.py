@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from harness import api
 from harness.blocks.base import Block
 from harness.blocks.kinds import Columns, Context, Reply, Request, Scorer, Selector, TableScorer
 from harness.config.model import Dataset, Model
@@ -143,6 +144,19 @@ def test_a_table_scorer_sees_all_rows_and_vectors_last_until_then(
     assert found["rows/0"].scores["nearest"] == pytest.approx(1.0)
     assert 0.1 < (found["rows/4"].scores["nearest"] or 0) < 0.9
     assert found["rows/1"].tags["first"] == "TWO CATS"
+
+
+@pytest.mark.parametrize(("bound", "engine"), [("", "hashed"), ("embedder: pocket/base, ", "transformers")])
+def test_an_embedder_that_nobody_binds_needs_no_model(tmp_path: Path, bound: str, engine: str) -> None:
+    file = tmp_path / "embedded.yaml"
+    file.write_text(
+        f"experiment: embedded\nmodels: {{{bound}student: pocket/base, judge: pocket/oracle}}\n"
+        "data: {pool: {use: pocket/defects, options: {rows: 8}}}\nsuites: [{suite: pocket, count: 8, dev_count: 8}]\n"
+        "recipes: [{recipe: one, steps: [{score: embed}, {select: kmeans, clusters: 2, keep: 4}, {finetune: sft}]}]\n"
+    )
+    plan = api.plan(str(file))
+    (stage,) = (stage for stage in plan.stages.values() if stage.name == "embed")
+    assert stage.models["embedder"].spec.engine == engine
 
 
 def test_vectors_are_read_only_where_they_are_asked_for(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -206,3 +208,50 @@ def test_devices_are_shared_evenly_among_workers() -> None:
     assert _share(devices, 0, 1) == "0,1,2,3"
     assert [_share(["0"], n, 2) for n in range(2)] == ["0", "0"]
     assert _share([], 0, 2) is None
+
+
+def test_workers_know_how_many_have_their_device() -> None:
+    from harness.loop.executor import _share, _sharers
+
+    for devices, workers in ((["0"], 2), (["0", "1"], 3), (["0", "1", "2"], 7), (["0", "1"], 2), (["0", "1", "2"], 2)):
+        shares = [_share(devices, n, workers) for n in range(workers)]
+        assert [_sharers(devices, n, workers) for n in range(workers)] == [shares.count(share) for share in shares]
+    assert [_sharers(["0", "1"], n, 3) for n in range(3)] == [2, 1, 2]
+    assert _sharers([], 0, 2) == 1
+
+
+@pytest.mark.parametrize("engine", ["vllm", "openai"])
+def test_workers_on_one_gpu_divide_it_and_a_stage_of_two_models_divides_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    from harness.loop import executor, worker
+    from harness.loop.clock import Timer
+
+    _, told = engines(tmp_path, monkeypatch, ["0"])
+    monkeypatch.setattr(executor, "visible_devices", lambda: ["0"])
+    made: list[Any] = []
+
+    class Process:
+        def __init__(self, target: Any, args: Any, name: str) -> None:
+            made.append(args[1])
+
+        def start(self) -> None: ...
+
+    monkeypatch.setattr("harness.loop.forked.context", lambda threads: SimpleNamespace(Pipe=Pipe, Process=Process))
+    executor.LocalExecutor(Home(tmp_path), workers=3)
+    opened: list[Engines] = []
+
+    def kept(*given: Any, **more: Any) -> Engines:
+        opened.append(Engines(*given, **more))
+        return opened[-1]
+
+    monkeypatch.setattr(worker, "settle", lambda setup: None)
+    monkeypatch.setattr(worker, "_next", lambda connection, life: None)
+    monkeypatch.setattr(worker, "Engines", kept)
+    for setup in made:
+        worker.main(None, setup)  # type: ignore[arg-type]
+    for desk in opened:
+        desk.get(binding("a", engine), Timer())
+    opened[0].need = 2
+    opened[0].get(binding("b", engine), Timer())
+    assert told == [3, 3, 3, 6]

@@ -77,6 +77,14 @@ def test_an_empty_home_forecasts_by_rules_and_says_so(make: Make, tmp_path: Path
     json.dumps(said.to_json())
 
 
+def test_a_budget_says_what_is_trained_whatever_the_rows(make: Make, tmp_path: Path) -> None:
+    """Also where their number cannot be known, as with the rows that a taxonomy's documents give."""
+    home = Home(tmp_path / "home")
+    said = forecast(make(PICK, overrides=("budget={train_tokens: 50000}",)), home, workers=1)
+    trained = [line.tokens for line in said.stages if line.action == "finetune"]
+    assert set(trained) == {25_000}, "two trainings of a cell share it"
+
+
 def test_a_calibration_comes_before_rules_and_history_before_both(make: Make, tmp_path: Path) -> None:
     plan, home = make(PICK), Home(tmp_path / "home").prepare()
     stage = next(s for s in plan.stages.values() if s.action == "finetune")

@@ -12,6 +12,7 @@ import pytest
 
 from harness.config.model import Dataset
 from harness.engines.base import Completion
+from harness.loop import shards
 from harness.loop.drive import Desk
 from harness.loop.job import Job
 from harness.records import table
@@ -81,3 +82,19 @@ def test_a_stopped_stage_goes_on_with_its_round_and_gives_the_same_bytes(
     assert Writer.asked <= 7
     assert files(store, key) == whole
     assert store.manifest("rows", key)["report"] == report
+
+
+def test_rounds_after_the_last_wanted_row_are_not_worked_on(
+    tmp_path: Path, seeds: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There could be 18 rounds; once the nine rows are there none is begun or saved any more, and no row is another."""
+    saved: list[str] = []
+    monkeypatch.setattr(shards, "_save", lambda path, result: saved.append(path.name))
+    store, done = stages(tmp_path / "ends", seeds, BLOCK, model=HASHED)
+    ends, report, begun = files(store, done[-1].key), store.manifest("rows", done[-1].key)["report"], len(saved)
+    monkeypatch.setattr(SelfInstruct, "enough", lambda block, context: False)
+    saved.clear()
+    store, done = stages(tmp_path / "all", seeds, BLOCK, model=HASHED)
+    assert files(store, done[-1].key) == ends
+    assert store.manifest("rows", done[-1].key)["report"] == report
+    assert begun < len(saved) == -(-4 * BLOCK.rows // BLOCK.batch)

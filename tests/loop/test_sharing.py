@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from harness.select.ifd import Ifd
 from harness.select.length import Length
 from harness.store.artifacts import Store
 from harness.store.home import Home
+from harness.store.locks import held, lease
 
 ROWS = 20
 SPEC = ModelSpec(name="student", path=model_path("pocket/base"), revision="base", device="cpu")
@@ -68,6 +71,11 @@ def vars_of(stage: Stage) -> dict[str, Any]:
     return {name: getattr(stage, name) for name in ("action", "label", "block", "models", "roles")}
 
 
+def at_work(job: Job) -> AbstractContextManager[None]:
+    """The lease that the stage's own worker holds."""
+    return lease(job.store.home.locks, job.stage.key, job.stage.label)
+
+
 def done(job: Job) -> dict[str, Any]:
     keep, result = run(job)
     return job.store.commit(job.stage.kind, job.stage.key, keep, result)
@@ -77,7 +85,8 @@ def test_shards_that_others_made_give_the_same_artifact(job: Callable[[str], Job
     alone, helped = job("alone"), job("helped")
     whole = done(alone)
     helper = Job(helped.stage, helped.store, helped.engines, Timer(), lambda done, total: None)
-    assert columnwork.help_score(helper) == ROWS // 4
+    with at_work(helped):
+        assert columnwork.help_score(helper) == ROWS // 4
     opened = helped.engines.opened
     helped.engines.close()
     made = done(helped)
@@ -86,6 +95,62 @@ def test_shards_that_others_made_give_the_same_artifact(job: Callable[[str], Job
     assert "share" not in whole
     assert made["share"] == 0, "its times are those of no shard"
     assert helped.engines.opened == opened, "the stage's own worker did not even open the model"
+
+
+def test_who_helps_stops_within_its_shard_when_the_stages_worker_fails(
+    job: Callable[[str], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That worker lets its lease go; what the helper had begun leaves nothing, and another try has the same result."""
+    monkeypatch.setattr(columnwork, "LOOK", 0.0)
+    alone, left = job("alone"), job("left")
+    whole, helper = done(alone), Job(left.stage, left.store, left.engines, Timer(), lambda done, total: None)
+    given = 0
+
+    class Failing:
+        """The model; while it gives its third result of the second shard, the stage's worker fails."""
+
+        def __init__(self, engine: Any) -> None:
+            self.chat, self.context, self._engine = engine.chat, engine.context, engine
+
+        def logprobs(self, requests: Sequence[Any]) -> Iterator[Any]:
+            nonlocal given
+            for result in self._engine.logprobs(requests):
+                given += 1
+                if given == len(requests) + 3:
+                    worker.close()
+                yield result
+
+    get = left.engines.get
+    monkeypatch.setattr(left.engines, "get", lambda binding, timer: Failing(get(binding, timer)))
+    with ExitStack() as worker:
+        worker.enter_context(at_work(left))
+        assert columnwork.help_score(helper) == 1
+    assert given == 8 + 3, "two scores for each row of the first shard, and no more than three of the second"
+    assert [path.name for path in left.shards.iterdir()] == ["columns-512-00000.json"]
+    assert columnwork.help_score(helper) == 0, "nobody is at the stage"
+    monkeypatch.undo()
+    monkeypatch.setattr(columnwork, "SHARD", 4)
+    again = done(left)
+    assert (again["files"], again["cost"]) == (whole["files"], whole["cost"])
+
+
+def test_a_lease_is_held_until_its_process_lets_it_go_or_dies(tmp_path: Path) -> None:
+    assert not held(tmp_path, "stage")
+    ready = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with lease(tmp_path, "stage", "a stage"):
+            os.write(ready[1], b"y")
+            time.sleep(600)
+        os._exit(1)
+    os.read(ready[0], 1)
+    assert held(tmp_path, "stage")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert not held(tmp_path, "stage")
+    with lease(tmp_path, "stage", "a stage"):
+        assert held(tmp_path, "stage")
+    assert not held(tmp_path, "stage")
 
 
 def test_who_helps_a_finished_stage_does_nothing_and_leaves_nothing(job: Callable[[str], Job]) -> None:

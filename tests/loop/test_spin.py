@@ -238,6 +238,10 @@ def test_the_papers_experiment_is_planned_without_its_files() -> None:
     assert list(steps(plan, "spin-paper", "dpo")) == [1, 2, 3, 4]
     assert [len(stage.inputs) for stage in steps(plan, "spin-paper", "dpo").values()] == [1, 2, 2, 2]
     assert steps(plan, "sft-once-more", "sft")[1].options()["epochs"] == 1
+    longer, round_0 = (steps(plan, arm, "dpo")[1] for arm in ("longer-round-0", "spin-paper"))
+    assert keys(longer) == keys(round_0), "the pairs of round 0, made once for both"
+    assert longer.options()["epochs"] == 5
+    assert longer.options() | {"epochs": 2} == round_0.options(), "nothing else differs"
 
 
 @pytest.mark.parametrize(

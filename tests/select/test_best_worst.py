@@ -97,6 +97,29 @@ def test_candidates_of_one_row(example: Any) -> None:
     assert not dropped
 
 
+def test_every_row_of_a_group_of_candidates_is_accounted_for(example: Any) -> None:
+    rows = [
+        example(name, "q", "kept", group="g", candidates=tuple(Candidate(text=f"{name}{s}", score=s) for s in scores))
+        for name, scores in (("a", (1.0, 5.0)), ("b", (2.0, 3.0)), ("c", (0.0, 4.0)))
+    ]
+    (pair,), dropped = paired(rows)
+    assert (pair.answer, pair.rejected) == ("a5.0", "c0.0")
+    assert dropped == {"b": "neither best nor worst"}
+    _, dropped = paired(rows, least=9)
+    assert set(dropped) == {"a", "b", "c"}
+
+
+def test_the_score_that_is_named_goes_before_candidates(example: Any) -> None:
+    """Candidates of `rewrite` carry lengths: a reward that was given to the row is what counts."""
+    long = Candidate(text="long and bad", score=3.0)
+    rows = [
+        example("a", "q", "long and bad", group="g", scores={"reward": -2.0}, candidates=(long,)),
+        example("b", "q", "good", group="g", scores={"reward": -1.0}),
+    ]
+    (pair,), _ = paired(rows)
+    assert (pair.answer, pair.rejected, pair.scores["margin"]) == ("good", "long and bad", 1.0)
+
+
 def test_the_released_example_gives_the_released_pairs() -> None:
     """Chosen is the argmax and rejected the argmin of the bundled rewards (data_po of the released code)."""
     root = Path(os.environ.get("LOOPBENCH_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))

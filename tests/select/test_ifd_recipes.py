@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from harness import api, config
 from harness.blocks import registry
 from harness.loop.plan import Plan
 from harness.loop.stage import Stage
 
+DATA = Path(os.environ.get("LOOPBENCH_SHARED_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 ARMS = (
     "ifd", "ifd-superfiltering", "ifd-random", "ifd-low", "ifd-high-ca", "ifd-perplexity", "ifd-longest", "ifd-diverse"
 )  # fmt: skip
@@ -83,6 +87,20 @@ def test_the_papers_experiment_is_valid_with_other_models(monkeypatch: pytest.Mo
     monkeypatch.setenv("IFD_MODELS", str(tmp_path))
     plan = api.plan("paper-ifd", (*LOCAL, "data.pool=pocket/clean"))
     assert len(plan.cells) == 5
+
+
+def test_the_papers_answers_are_greedy_and_short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As the released script generates for AlpacaEval; the suite's own values are 0.7 and 2,048."""
+    if not (DATA / "alpaca_eval").is_dir():
+        pytest.skip(f"no suite files: LOOPBENCH_SHARED_DATA is not set and {DATA} has none")
+    monkeypatch.setenv("IFD_MODELS", str(tmp_path))
+    monkeypatch.setenv("LOOPBENCH_DATA", str(DATA))
+    file = Path(__file__).resolve().parents[2] / "experiments" / "paper-ifd.yaml"
+    (asked,) = [suite for suite in YAML(typ="safe").load(file)["suites"] if "alpaca-eval-1" in str(suite)]
+    bound = (*LOCAL[:2], "models.judge=pocket/chat", "data.pool=pocket/clean", f"suites={json.dumps([asked])}")
+    experiment = config.load("paper-ifd", registry, bound)
+    block: Any = experiment.suites[0].block
+    assert (block.temperature, block.max_tokens) == (0, 1024)
 
 
 def test_the_papers_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from pydantic import ValidationError
 
 from harness.blocks.kinds import Context
 from harness.errors import UserError
+from harness.select import _vectors
 from harness.select.kmeans import Clusters, shares
 
 
@@ -123,3 +126,35 @@ def test_options_without_meaning_are_refused() -> None:
     ):
         with pytest.raises(ValidationError):
             Clusters(**options)
+
+
+# --- a million rows ---------------------------------------------------------------------------------------------------
+def test_the_clusters_are_those_of_scikit_learn_to_the_bit() -> None:
+    from sklearn.cluster import KMeans
+
+    from harness.select.kmeans import _lean
+
+    vectors = np.random.default_rng(1).normal(size=(3000, 50)).astype("float32") + 3
+    options = {"n_clusters": 12, "random_state": 0, "n_init": 2}
+    theirs, ours = KMeans(**options).fit(vectors), _lean()(copy_x=False, **options).fit(vectors.copy())
+    assert ours._tol == theirs._tol > 0
+    assert ours.n_iter_ == theirs.n_iter_
+    np.testing.assert_array_equal(ours.labels_, theirs.labels_)
+    np.testing.assert_array_equal(ours.cluster_centers_, theirs.cluster_centers_)
+
+
+@pytest.mark.parametrize("batch", [None, 512])
+def test_vectors_are_held_once_at_most(
+    select: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int | None
+) -> None:
+    """Two copies of a million rows of 384 numbers would take 3 GB."""
+    monkeypatch.setattr(_vectors, "PART", 1024)
+    np.random.default_rng(0).normal(size=(20_000, 256)).astype("float32").tofile(tmp_path / "vectors")
+    vectors = np.memmap(tmp_path / "vectors", np.float32, "c", shape=(20_000, 256))
+    block, table = Clusters(clusters=8, per_cluster=2, batch=batch, pick="nearest"), [0.0] * 20_000
+    select(block, given(vectors[:400]), x=table[:400])  # imports are not counted
+    tracemalloc.start()
+    select(block, given(vectors), x=table)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < (0.5 if batch else 1.5) * vectors.nbytes, f"{peak / vectors.nbytes:.2f} times the vectors"

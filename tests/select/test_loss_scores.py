@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness.records.example import Example
-from harness.select._losses import NO_ANSWER, NO_ROOM, NONE_ALONE, TOO_LONG, Losses
+from harness.select._losses import MERGED, NO_ANSWER, NO_ROOM, NONE_ALONE, TOO_LONG, Losses
 from harness.select.ifd import Ifd
 from harness.select.ira import Ira
 from harness.select.losses import AllLosses
@@ -112,6 +112,24 @@ def test_an_answer_of_one_token_has_no_loss_alone_and_says_so(score: Any, exampl
     found = score(Ifd(header=False), [example("a", "abc", "x")], knowing, with_chat())
     assert (found["ifd"], found["tag:ifd.problem"]) == ([None], [NONE_ALONE])
     assert found["ca"] == [pytest.approx(2.0)]
+
+
+def test_an_answer_that_merges_with_its_prompt_is_not_said_to_have_no_room(
+    score: Any, example: Any, with_chat: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The released rule begins after as many tokens as the prompt has alone; two line breaks are one token here."""
+    context = with_chat(longest=40)
+    chat: Any = context.chats["student"]
+    plain = type(chat).encode_all
+    monkeypatch.setattr(
+        type(chat),
+        "encode_all",
+        lambda self, texts, **more: plain(self, [t.replace("\n\n", "§") for t in texts], **more),
+    )
+    rows = [example("a", "abc", "\n"), example("b", "abc", "\nxy"), example("c", "a" * 60, "\n")]
+    found = score(Ifd(variant="superfiltering"), rows, knowing, context)
+    assert found["tag:ifd.problem"] == [MERGED, None, NO_ROOM]
+    assert found["ifd"][0] is None
 
 
 def test_losses_that_make_no_quotient() -> None:

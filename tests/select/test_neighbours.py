@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from harness.blocks.kinds import Context
-from harness.select import _nearest
+from harness.select import _nearest, _vectors
 from harness.select.neighbours import Neighbours
 from harness.select.originals import Originals
 
@@ -114,7 +114,8 @@ def test_parts_give_what_the_whole_gives(tmp_path: Path, monkeypatch: pytest.Mon
     vectors[100:130] = vectors[3] + 0.01 * random.normal(size=(30, 16))  # more near ones than the first look sees
     vectors[[0, 57, 58, 399]] = np.nan
     whole = measured(vectors)
-    for name, size in (("PART", 64), ("QUERIES", 50), ("_CROWDED", 7), ("_PAIRS", 99)):
+    monkeypatch.setattr(_vectors, "PART", 64)
+    for name, size in (("QUERIES", 50), ("_CROWDED", 7), ("_PAIRS", 99)):
         monkeypatch.setattr(_nearest, name, size)
     table = pd.DataFrame({"id": [f"r{k}" for k in range(400)]})
     context = Context(vectors={"embedding": mapped(tmp_path, vectors)})
@@ -127,7 +128,8 @@ def test_parts_give_what_the_whole_gives(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_vectors_are_never_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a million rows of 384 numbers one copy takes 1.5 GB, and copies are what has to be avoided."""
-    for name, size in (("PART", 256), ("QUERIES", 256), ("_PAIRS", 256)):
+    monkeypatch.setattr(_vectors, "PART", 256)
+    for name, size in (("QUERIES", 256), ("_PAIRS", 256)):
         monkeypatch.setattr(_nearest, name, size)
     vectors = mapped(tmp_path, np.random.default_rng(0).normal(size=(2000, 1024)))
     table = pd.DataFrame({"id": [f"r{k}" for k in range(2000)]})

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from harness.blocks.kinds import Ask, Context
 from harness.errors import UserError
+from harness.loop.drive import RowFailed
 from harness.records.example import Example, Message
 from harness.synthesize.pool import Pool
 from harness.synthesize.respond import Respond
@@ -106,6 +107,21 @@ def test_tags_of_the_answer_do_not_outlive_it(synthesize: Any) -> None:
 def test_a_row_that_is_only_an_answer_is_dropped(synthesize: Any) -> None:
     only = Example(id="a", messages=(Message(role="assistant", content="hi"),))
     assert synthesize(Respond(), [only]).reasons == ["no prompt"]
+
+
+def test_rows_that_cannot_be_asked_for_share_few_reasons(synthesize: Any) -> None:
+    """A length in the reason would be one more line of the report for each length."""
+    said: dict[str, Any] = {
+        "long?": RowFailed("prompt of 3005 tokens exceeds the context of 512"),
+        "longer?": RowFailed("prompt of 4711 tokens exceeds the context of 512"),
+        "bad?": RowFailed("filtered by the server"),
+        "fine?": "yes",
+    }
+    made = synthesize(Respond(), [row(q, q) for q in said], lambda ask: said[ask.messages[-1]["content"]])
+    assert [r.answer for r in made.rows] == ["yes"], "the others carry on"
+    assert made.reasons == ["prompt too long for the model", "prompt too long for the model", "refused"]
+    assert made.dropped[1].example.fields["problem"] == "prompt of 4711 tokens exceeds the context of 512"
+    assert made.dropped[1].example.id == "longer?", "the row is the one that was not answered"
 
 
 @pytest.mark.parametrize("options", [{"temperature": -1}, {"top_p": 0}, {"n": 0}, {"max_tokens": 0}, {"rows": 5}])

@@ -170,12 +170,10 @@ class Caller:
                 f"ends in /v1. {KEPT}"
             )
         shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        return UserError(
-            hidden(
-                f"the server at {served.url} has no model {served.model!r}; it serves: {shown or 'none'}. {KEPT}",
-                self._key,
-            )
-        )
+        lacks = f"has no model {served.model!r}; it serves: {shown or 'none'}"
+        if served.model in names:
+            lacks = f"serves {served.model!r} but has nothing at {path} (status 404)"
+        return UserError(hidden(f"the server at {served.url} {lacks}. {KEPT}", self._key))
 
     def _at_most(self, call: Call) -> float:
         """The highest price of a call: no tokenizer makes more tokens than bytes."""

@@ -109,17 +109,26 @@ def told(served: Served, folder: Path, home: Home) -> Offer | None:
 def offer_of(served: Served, folder: Path, home: Home) -> Offer:
     """What a server offers: kept from an earlier look, else asked now and kept.
 
+    One that was started again with another length is asked anew; its list of models, which costs nothing, tells.
+
     Raises:
         Silent: it does not answer.
         UserError: its key is missing.
     """
-    if (known := kept(served, folder, home)) is not None:
+    if (known := kept(served, folder, home)) is not None and not _changed(known, served):
         return known
     found = probe(served, folder)
     place = _file(served, folder, home)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_json(place, asdict(found))
     return found
+
+
+def _changed(known: Offer, served: Served) -> bool:
+    """Whether the server that stands there now names another length; one that tells nothing is as it was."""
+    with suppress(Silent), _Client(served) as client:
+        return client.context() not in (None, known.context)
+    return False
 
 
 def probe(served: Served, folder: Path) -> Offer:

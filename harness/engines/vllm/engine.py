@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from multiprocessing.connection import wait
 
 import numpy as np
 
@@ -13,7 +12,8 @@ from harness.engines.lengths import check_prompts, check_scored
 from harness.engines.vllm.asks import Answers, scored, works_of
 from harness.engines.vllm.checks import servable
 from harness.engines.vllm.hosts import Hosts
-from harness.engines.vllm.messages import Lora, Part, Work, Written
+from harness.engines.vllm.link import read_any
+from harness.engines.vllm.messages import Lora, Work, Written
 from harness.engines.vllm.options import VllmOptions
 from harness.errors import UserError
 from harness.records.chat import ChatFormat
@@ -80,6 +80,8 @@ class VllmEngine:
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Completion]:
         """Yields completions as they finish, in any order; every request gives exactly `n` of them.
 
+        Another call may be made while one is read: both are worked on, and each gives its own.
+
         Raises:
             Unservable: some prompts are empty or too long for the model; nothing was generated.
             UserError: a temperature that vLLM does not take.
@@ -134,23 +136,24 @@ class VllmEngine:
     def _asked(self, works: Sequence[Work]) -> Iterator[Written]:
         """Deals works out to the copies of the model, and gives what they finish."""
         links, ticket = self._open.links(), next(self._open.tickets)
-        shares = {link.connection: (link, works[at :: len(links)]) for at, link in enumerate(links)}
-        left = {connection: len(share) for connection, (_, share) in shares.items() if share}
+        shares = {link: share for at, link in enumerate(links) if (share := works[at :: len(links)])}
+        left = {link: len(share) for link, share in shares.items()}
         try:
-            for connection in left:
-                link, share = shares[connection]
+            for link, share in shares.items():
                 link.ask(ticket, share)
             while left:
-                for ready in wait(list(left)):
-                    message = shares[ready][0].receive()  # type: ignore[index]
-                    if not isinstance(message, Part) or message.ticket != ticket:
-                        continue  # of a call that was given up
-                    left[ready] -= len(message.written)  # type: ignore[index]
-                    yield from message.written
-                left = {connection: count for connection, count in left.items() if count > 0}
+                arrived = {link: link.take(ticket) for link in left}
+                if not any(arrived.values()):
+                    read_any(left)
+                    continue
+                left = {link: more for link in left if (more := left[link] - len(arrived[link]))}
+                for written in arrived.values():
+                    yield from written
         finally:
-            for connection in left:
-                shares[connection][0].give_up(ticket)
+            for link in shares:
+                link.forget(ticket)
+            for link in left:
+                link.give_up(ticket)
 
     @property
     def _open(self) -> Hosts:

@@ -63,9 +63,9 @@ def explained(name: str, failed: Failed, text: str, arguments: Mapping[str, Any]
         return Transient(died(name, None, text))
     what = "could not be opened with vLLM" if failed.when == "open" else "failed in vLLM"
     first = failed.error.strip().split("\n")[0]
-    advice = next(
-        (said for pattern, said in _KNOWN if re.search(pattern, failed.error) or re.search(pattern, text)), ""
-    )
+    # Its warnings are no reasons: one about the place that we add to the context is printed at every start.
+    meant = "\n".join([failed.error, *(line for line in text.splitlines() if not _NOISE.search(line))])
+    advice = next((said for pattern, said in _KNOWN if re.search(pattern, meant)), "")
     told = f"the model {name} {what}: {first}."
     if not advice:
         told += f" It was started with {_settings(arguments)}. The last that it said:\n{last_lines(text)}"

@@ -9,32 +9,39 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from harness.engines.vllm.faults import died, explained
-from harness.engines.vllm.messages import Dropped, Failed, Opened, Work
+from harness.engines.vllm.messages import Dropped, Failed, Opened, Part, Work, Written
 from harness.errors import LoopbenchError, Transient
 
 _LAST = 20_000
 """Bytes at the end of the log that are searched for a reason."""
+_LOOK = 0.002
+"""Seconds between two looks whether a message is sent."""
 _GRACE = 5.0
 """Seconds that a process may take to end by itself."""
 
 
 class Link:
-    """One vLLM process. What it prints goes to a file that is read when it fails, and removed when it ends well."""
+    """One vLLM process, which several calls may ask at once: each reads what arrives, and leaves the others theirs.
+
+    What it prints goes to a file without a name, which is read when it fails and is gone with the last process that has
+    it open, however that ends.
+    """
 
     def __init__(self, name: str, arguments: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         """Starts the process; `opened` waits for the model. `name` is for messages."""
         self.name, self._arguments = name, arguments
         with ExitStack() as undone:
-            self._log = undone.enter_context(tempfile.NamedTemporaryFile(prefix="loopbench-vllm-", suffix=".log"))
+            self._log = undone.enter_context(tempfile.TemporaryFile())
             ours, theirs = socket.socketpair()
             undone.enter_context(ours)
             with theirs:
@@ -43,6 +50,8 @@ class Link:
         self.connection = Connection(ours.detach())
         self._given_up: set[int] = set()
         """Calls that were dropped, and whose end the process has not told yet."""
+        self._calls: dict[int, list[Written]] = {}
+        """Of each call that is under way, what has arrived and was not taken."""
         self.connection.send(("open", dict(arguments)))
 
     def _started(self, theirs: socket.socket, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -82,18 +91,53 @@ class Link:
     def ask(self, ticket: int, works: Sequence[Work]) -> None:
         """Sends the works of a call.
 
-        First it reads what is left of calls that were given up: a process that cannot get rid of old answers reads no
-        new questions, and then both would wait for each other.
+        A process that cannot get rid of old answers reads no new questions, and then both would wait for each other. So
+        first it reads what is left of calls that were given up, and while it sends, what others ask for.
 
         Raises:
             Transient: the process has died.
         """
+        self.check_open()
         while self._given_up:
-            self.receive()
+            self.read()
+        others = bool(self._calls)
+        self._calls[ticket] = []
         try:
-            self.connection.send(("ask", ticket, works))
+            self._send(("ask", ticket, works), reading=others)
         except (BrokenPipeError, ConnectionResetError) as error:
             raise self._dead() from error
+
+    def _send(self, message: object, reading: bool) -> None:
+        """Sends a message; `reading`: and reads what comes meanwhile."""
+        if not reading:
+            self.connection.send(message)
+            return
+        with ThreadPoolExecutor(1) as pool:
+            sent = pool.submit(self.connection.send, message)
+            while not sent.done():
+                if self.connection.poll(_LOOK):
+                    self.read()
+            sent.result()
+
+    def read(self) -> None:
+        """Takes the next message, and keeps results for the call that they belong to.
+
+        Raises:
+            UserError, Transient: as `receive`.
+        """
+        self.check_open()
+        message = self.receive()
+        if isinstance(message, Part) and message.ticket in self._calls:
+            self._calls[message.ticket] += message.written
+
+    def take(self, ticket: int) -> list[Written]:
+        """What has arrived for a call since the last time."""
+        found, self._calls[ticket] = self._calls[ticket], []
+        return found
+
+    def forget(self, ticket: int) -> None:
+        """A call has all that it asked for, or wants no more."""
+        self._calls.pop(ticket, None)
 
     def receive(self) -> Any:
         """The next message.
@@ -116,6 +160,7 @@ class Link:
 
     def give_up(self, ticket: int) -> None:
         """Nobody waits for the answers to a call any more."""
+        self.forget(ticket)
         with suppress(BrokenPipeError, ConnectionResetError, OSError):
             self.connection.send(("drop", ticket))
             self._given_up.add(ticket)
@@ -139,6 +184,11 @@ class Link:
         while any(_runs(member) for member in _group(self._process.pid)) and time.monotonic() < deadline:
             time.sleep(0.02)
 
+    def check_open(self) -> None:
+        """Raises Transient where the process has ended and this end is closed."""
+        if self.connection.closed:  # another call met its end
+            raise Transient(died(self.name, self._process.returncode, ""))
+
     def _dead(self) -> LoopbenchError:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_GRACE)
@@ -150,8 +200,22 @@ class Link:
     def _said(self) -> str:
         if self._log.closed:
             return ""
-        text = Path(self._log.name).read_bytes()[-_LAST:]
-        return text.decode("utf-8", "replace")
+        log = self._log.fileno()  # read in place: where it stands, the process writes on
+        return os.pread(log, _LAST, max(0, os.fstat(log).st_size - _LAST)).decode("utf-8", "replace")
+
+
+def read_any(links: Iterable[Link]) -> None:
+    """Waits until one of the processes has said something, and reads it.
+
+    Raises:
+        UserError, Transient: as `Link.receive`.
+    """
+    by_connection = {}
+    for link in links:
+        link.check_open()
+        by_connection[link.connection] = link
+    for ready in wait(list(by_connection)):
+        by_connection[ready].read()  # type: ignore[index]
 
 
 def _group(number: int) -> list[psutil.Process]:

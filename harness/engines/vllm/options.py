@@ -24,7 +24,8 @@ CPU_TOKENS = 4096
 CPU_CACHE = (256 * 2**20, 4 * 2**30)
 """Bounds of that default in bytes: a desktop has other things to hold."""
 GPU_SHARE = 0.9
-"""vLLM takes so much of a GPU's memory by default, shared evenly where a stage asks several models in turn."""
+"""vLLM takes so much of a GPU's memory by default, shared evenly by the models that a stage asks in turn, and by the
+workers that use the GPU."""
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks that vLLM makes room for; an adapter takes the next larger one."""
 TOP_LOGPROBS = 1024
@@ -61,7 +62,7 @@ class VllmOptions(BaseModel):
     )
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = _option(
         f"Share of a GPU's memory for weights and key/value cache. Default: {GPU_SHARE}, divided by the number of "
-        "models that a stage asks in turn."
+        "models that a stage asks in turn, and by the number of workers that share the GPU."
     )
     kv_cache_memory_bytes: Annotated[int, Field(ge=2**20)] | None = _option(
         f"Size of the key/value cache. Default on a GPU: what `gpu_memory_utilization` leaves; on a CPU: room for "
