@@ -19,7 +19,13 @@ from harness.cli.options import json_option, print_json
     type=click.Path(path_type=Path, dir_okay=False),
     help="Rows: messages, Alpaca, ShareGPT, ... (detected). Only a block that makes rows from nothing needs none.",
 )
-@click.option("--model", help="A model folder or a bundled model (pocket/chat), for blocks that need one.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="[ROLE=]MODEL",
+    help="A model folder or a bundled model (pocket/chat), for blocks that need one; with ROLE= for that role alone.",
+)
 @click.option(
     "--source", "sources", multiple=True, metavar="ROLE=FILE", help="Rows that the block reads besides, by their name."
 )
@@ -41,7 +47,7 @@ from harness.cli.options import json_option, print_json
 def apply_command(
     block: str,
     data: Path | None,
-    model: str | None,
+    models: tuple[str, ...],
     sources: tuple[str, ...],
     settings: tuple[str, ...],
     seed: int,
@@ -59,14 +65,16 @@ def apply_command(
 
     found = _class(registry, block)
     made = config.load_block(found.kind, found.name, list(settings), registry)
+    model, by_role = _models(models, made, registry)
     with tempfile.TemporaryDirectory(prefix="loopbench-") as folder:
         result = apply(
             made,
             _rows_of(config.load_dataset(data, registry), made) if data is not None else None,
-            config.load_model(model, registry) if model else None,
+            model,
             seed,
             Path(folder),
             sources={role: config.load_dataset(place, registry) for role, place in _pairs(sources).items()},
+            models=by_role,
         )
         _write(output, _with_vectors([_row(row) for row in result.rows], result.vectors))
         if dropped is not None:
@@ -82,6 +90,24 @@ def apply_command(
 def _rows_of(data: Any, block: Any) -> Any:
     """All rows for a scorer: one without an answer comes out with its scores missing, it does not stop the reading."""
     return data.model_copy(update={"require_answer": False}) if block.kind == "score" else data
+
+
+def _models(texts: tuple[str, ...], block: Any, registry: Any) -> tuple[Any, dict[str, Any]]:
+    """The model of all roles, if any, and those of single roles; what begins with no role of the block is a path."""
+    from harness import config
+    from harness.errors import UserError
+
+    roles = {*block.roles().values()}
+    own = {text: text.partition("=") for text in texts}
+    named = [(role, place) for role, _, place in own.values() if role in roles and place]
+    others = [text for text, (role, _, place) in own.items() if not (role in roles and place)]
+    if len(others) > 1 or len({role for role, _ in named}) < len(named):
+        known = ", ".join(sorted(roles)) or "none"
+        raise UserError(
+            f"--model {texts[-1]}: give one model for all roles, or one for each as ROLE=PATH (roles: {known})"
+        )
+    model = config.load_model(others[0], registry) if others else None
+    return model, {role: config.load_model(place, registry) for role, place in named}
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, str]:

@@ -51,8 +51,9 @@ def _listed(line: Any) -> str:
     state = f"{'done' if line.done else 'to run':<6} {line.key[:12]}  {line.action:<10}"
     if line.done:
         return f"{state} {line.label}"
-    tokens = "" if line.tokens is None else f", {line.tokens:,} tokens"
-    return f"{state} {line.label}  ({line.seconds:.1f} s by {line.basis}{tokens}, {_gib(line.memory or 0)})"
+    tokens = "" if line.tokens is None else f", {line.tokens:,} tokens by {line.tokens_basis}"
+    memory = "" if line.memory is None else f", {_gib(line.memory)} by {line.memory_basis}"
+    return f"{state} {line.label}  ({line.seconds:.1f} s by {line.basis}{tokens}{memory})"
 
 
 def _gib(size: int) -> str:

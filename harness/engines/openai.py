@@ -176,6 +176,12 @@ class OpenAIEngine:
         """Always raises a UserError."""
         self._cannot("embed texts")
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process that holds a server of loopbench's own; none for another server."""
+        pid = None if self._local is None else self._local.pid
+        return () if pid is None else (pid,)
+
     def notes(self) -> list[str]:
         """What happened since the last call that the user should know: a server that was started again. Told once."""
         notes, self._notes = self._notes, []

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from harness.errors import StageFailed
 from harness.finetune._mask import mask_problem
 from harness.records.cut import CUT_ANSWER, CUT_REJECTED, is_cut
-from harness.records.example import Example, LossOn, Message
+from harness.records.example import Example, LossOn
+from harness.records.turns import answer_ids, common
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,11 +153,11 @@ def _add_pair(
 
     cut = (is_cut(example, CUT_ANSWER), is_cut(example, CUT_REJECTED))
     sides = [
-        _side(example, answer or "", chat, open_end)
+        answer_ids(chat, example.prompt, answer or "", open_end)
         for answer, open_end in zip((example.answer, rejected), cut, strict=True)
     ]
     asked = chat.render(example.prompt, add_generation_prompt=True)
-    start = min(_common(asked, side) for side in sides)
+    start = min(common(asked, side) for side in sides)
     max_length = min(max_length, start + max_answer) if max_answer is not None else max_length
     if start >= max_length or any(len(side) <= start for side in sides):
         encoded.dropped[NO_ROOM if start >= max_length else NO_ANSWER] += 1
@@ -177,20 +178,6 @@ def _without_end(ids: Sequence[int], mask: Sequence[int], chat: ChatFormat) -> t
         kept[last] = 0
         last -= 1
     return tuple(kept)
-
-
-def _side(example: Example, answer: str, chat: ChatFormat, cut: bool) -> tuple[int, ...]:
-    """Ids up to the end of the answer's turn; one that was cut ends with its last own token."""
-    ids, mask = chat.mask((*example.prompt, Message(role="assistant", content=answer)))
-    end = max((at for at, flag in enumerate(mask) if flag), default=-1) + 1
-    while cut and end and ids[end - 1] in chat.stop_ids:
-        end -= 1
-    return ids[:end]
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Number of leading ids that two sequences share."""
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _refuse_masks(bad: dict[str, list[str]], chat: ChatFormat) -> None:

@@ -48,8 +48,9 @@ def apply(
     folder: Path,
     threads: int = 1,
     sources: Mapping[str, Dataset] | None = None,
+    models: Mapping[str, Model] | None = None,
 ) -> Applied:
-    """Applies a row block (synthesize, score, select, pair); every model role is bound to `model`.
+    """Applies a row block (synthesize, score, select, pair); a model role is bound to `model`, or its own of `models`.
 
     `data` may be None for a synthesizer that makes rows from nothing. `sources`: what the block reads besides, by the
     name that its options have for it.
@@ -61,10 +62,10 @@ def apply(
         raise UserError(
             f"{block.kind} blocks do not work on rows alone: name a synthesizer, scorer, selector or pair builder"
         )
-    binding = _checked(block, data, model)
+    bindings = _checked(block, data, model, models or {})
     given = () if data is None else (Stage(action="source", label="data", data=data, fingerprint={"data": "file"}),)
     besides = _besides(block, sources or {})
-    stage = _stage(block, block.kind, given, besides, binding, seed)
+    stage = _stage(block, block.kind, given, besides, bindings, seed)
     store = Store(Home(folder).prepare())
     engines = Engines(store, threads, home=Home.find())
     try:
@@ -79,17 +80,23 @@ def apply(
     return Applied(list(table.read(out / ROWS)), dropped, result.get("dropped", {}), vectors)
 
 
-def _checked(block: Block, data: Dataset | None, model: Model | None) -> Binding | None:
-    """The model that the block asks, if any; refuses what cannot be applied."""
+def _checked(
+    block: Block, data: Dataset | None, model: Model | None, models: Mapping[str, Model]
+) -> dict[str, Binding]:
+    """The model of each role that the block asks; refuses what cannot be applied."""
     roles = block.roles()
-    if roles and model is None:
-        raise UserError(f"{block.name} asks a model: add --model PATH (or pocket/chat, pocket/base)")
-    binding = binding_of(model) if model is not None else None
-    if binding is not None:
-        check_capable(block, {option: (role, binding) for option, role in roles.items()}, block.name)
+    if unknown := sorted({*models} - {*roles.values()}):
+        known = ", ".join(dict.fromkeys(roles.values())) or "none"
+        raise UserError(f"{block.name} asks no model {unknown[0]!r}: its models are {known}")
+    given = {role: models.get(role, model) for role in roles.values()}
+    if missing := [role for role, one in given.items() if one is None]:
+        which = "--model PATH" if len(missing) == len(given) else f"--model {missing[0]}=PATH"
+        raise UserError(f"{block.name} asks a model: add {which} (or pocket/chat, pocket/base)")
+    bindings = {role: binding_of(one) for role, one in given.items() if one is not None}
+    check_capable(block, {option: (role, bindings[role]) for option, role in roles.items()}, block.name)
     if data is None and getattr(block, "reads_rows", True):
         raise UserError(f"{block.name} works on rows: add --data FILE")
-    return binding
+    return bindings
 
 
 def _stage(
@@ -97,24 +104,24 @@ def _stage(
     action: Action,
     given: Sequence[Stage],
     besides: Mapping[str, Stage],
-    binding: Binding | None,
+    bindings: Mapping[str, Binding],
     seed: int,
 ) -> Stage:
-    """The block's own stage; every role that it has is bound to the one model."""
-    roles = block.roles()
+    """The block's own stage."""
+    packs = {role: load_pack(one.spec.prompt_pack).digest for role, one in bindings.items()}
     return Stage(
         action=action,
         label=block.name,
         block=block,
         inputs=tuple(Input(key=source.key, kind="data") for source in given),
-        models=dict.fromkeys(roles.values(), binding) if binding is not None else {},
-        roles=roles,
+        models=bindings,
+        roles=block.roles(),
         sources={
             role: (Input(key=s.key, kind="data", raw=s.data is not None and s.data.format == "rows"),)
             for role, s in besides.items()
         },
         seed=seed,
-        fingerprint={"prompts": load_pack(binding.spec.prompt_pack).digest} if binding and roles else {},
+        fingerprint={"prompts": packs} if packs else {},
     )
 
 

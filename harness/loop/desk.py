@@ -110,6 +110,10 @@ class Engines:
         while len(self._open) >= keep:
             self._end(next(iter(self._open)))
 
+    def processes(self) -> tuple[int, ...]:
+        """Processes besides this one that open models run in: those of vLLM, and of servers that were started here."""
+        return tuple(dict.fromkeys(pid for engine in self._open.values() for pid in getattr(engine, "pids", ())))
+
     def notes(self) -> list[str]:
         """What happened in the engines since the last call that the user should know, such as memory that ran out."""
         found = self._notes + [f"{e.spec.name}: {note}" for e in self._open.values() for note in _told(e)]

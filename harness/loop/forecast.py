@@ -9,19 +9,19 @@ it was (`harness.loop.foretold`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.loop.calls import Calls, Trials
 from harness.loop.devices import default_workers, visible_devices
+from harness.loop.expected import Expected
+from harness.loop.learned import cost
 from harness.loop.money import Money, money, said
 from harness.loop.plan import Plan
-from harness.loop.rates import MODEL_WORK, Rates, model_of_stage, signature, typical
+from harness.loop.rates import MODEL_WORK, Rate, Rates, Seen, model_of_stage, signature, typical
 from harness.loop.sizes import LIBRARIES, Sizes, sizes_of
 from harness.loop.stage import Binding, Stage
-from harness.records.values import Amount
 from harness.store.artifacts import MANIFEST, Store
 from harness.store.home import Home
 from harness.store.spent import Ledger
@@ -64,9 +64,12 @@ class Line:
     tokens: int | None
     seconds: float
     memory: int | None = None
-    """Bytes that the worker holds at most, its libraries included."""
+    """Bytes that the worker, and processes that its models run in, hold at most, their libraries included."""
     basis: str = "rule"
     """Where seconds come from: `history`, `calibration` or `rule`."""
+    tokens_basis: str | None = None
+    """Where tokens come from: also `plan`, where its budget or its suites say themselves; None where not known."""
+    memory_basis: str | None = None
     served: tuple[Calls, ...] = ()
     """What it asks of served models, if it still has to run."""
 
@@ -107,13 +110,13 @@ class _View:
 
     def __init__(self, plan: Plan, store: Store, rates: Rates, trials: Trials) -> None:
         self.stages, self.store, self.rates, self.trials = plan.stages, store, rates, trials
-        self.rows: dict[str, int | None] = {}
+        self.expected = Expected(plan.stages)
         self.sizes: dict[str, Sizes | None] = {}
 
     def line(self, stage: Stage) -> Line:
         done = self.store.done(stage.kind, stage.key)
-        count = _written(self.store.path(stage.kind, stage.key)) if done else self._rows(stage)
-        self.rows[stage.key] = count
+        count = _written(self.store.path(stage.kind, stage.key)) if done else self.expected.of(stage)
+        self.expected.rows[stage.key] = count
         about: dict[str, Any] = {
             "key": stage.key,
             "action": stage.action,
@@ -126,17 +129,13 @@ class _View:
         model = model_of_stage(stage, self.stages)
         size = None if model is None else self._size(model)
         served = tuple(self.trials.calls_of(stage, count))
-        tokens = self._tokens(stage, count, model)
+        tokens, tokens_basis = self._tokens(stage, count, model)
         seconds, basis = self._seconds(stage, count, tokens, model, size)
         if served:
-            tokens = sum(calls.prompt_tokens + calls.completion_tokens for calls in served)
-        memory = self._memory(stage, model, size)
-        return Line(**about, rows=count, tokens=tokens, seconds=seconds, memory=memory, basis=basis, served=served)
-
-    def _rows(self, stage: Stage) -> int | None:
-        if stage.action == "answer":
-            return _items(stage)
-        return self.rows.get(str(stage.answers)) if stage.action == "grade" else _rows(stage, self.rows)
+            tokens, tokens_basis = sum(calls.prompt_tokens + calls.completion_tokens for calls in served), "plan"
+        memory, memory_basis = self._memory(stage, model, size)
+        about |= {"seconds": seconds, "basis": basis, "tokens_basis": tokens_basis, "memory_basis": memory_basis}
+        return Line(**about, rows=count, tokens=tokens, memory=memory, served=served)
 
     def _size(self, model: Binding) -> Sizes | None:
         name = signature(model)
@@ -144,40 +143,62 @@ class _View:
             self.sizes[name] = sizes_of(model.spec)
         return self.sizes[name]
 
-    def _tokens(self, stage: Stage, rows: int | None, model: Binding | None) -> int | None:
+    def _tokens(self, stage: Stage, rows: int | None, model: Binding | None) -> tuple[int | None, str | None]:
         if stage.action == "finetune" and (planned := getattr(stage.block, "train_tokens", None)) is not None:
-            return int(planned)  # a budget says where training ends, whatever its rows are
+            return int(planned), "plan"  # a budget says where training ends, whatever its rows are
         if rows is None or stage.action not in MODEL_WORK or model is None:
-            return None
+            return None, None
+        each, basis = self._each(stage, model)
+        return round(rows * epochs_of(stage) * each), basis
+
+    def _each(self, stage: Stage, model: Binding) -> tuple[float, str]:
+        """Tokens per row. What other models took comes last: they have other tokenizers, and maybe had other rows."""
         seen = self.rates.seen(stage.action, stage.name, signature(model))
-        seen = seen or self.rates.seen_elsewhere(stage.action, stage.name)
-        each = typical(seen.tokens) if seen is not None else None
-        if each is None:
-            pack = model.spec.prompt_pack
-            each = _longest(stage, ROW_TOKENS.get(pack, OTHER_TOKENS) / (2 if stage.action == "answer" else 1))
-        return round(rows * epochs_of(stage) * each)
+        if seen is not None and (each := typical(seen.tokens)) is not None:
+            return each, "history"
+        if (each := self.rates.calibrated_tokens(stage, model)) is not None:
+            return _longest(stage, each), "calibration"
+        elsewhere = self.rates.seen_elsewhere(stage.action, stage.name)
+        if elsewhere is not None and (each := typical(elsewhere.tokens)) is not None:
+            return each, "history"
+        usual = ROW_TOKENS.get(model.spec.prompt_pack, OTHER_TOKENS)
+        return _longest(stage, usual / (2 if stage.action == "answer" else 1)), "rule"
 
     def _seconds(
         self, stage: Stage, rows: int | None, tokens: int | None, model: Binding | None, size: Sizes | None
     ) -> tuple[float, str]:
-        seen = self.rates.seen(stage.action, stage.name, None if model is None else signature(model))
-        if seen is not None and (each := typical(seen.seconds)) is not None:
-            return each * max(1, rows or 1) * epochs_of(stage), "history"
         work = MODEL_WORK.get(stage.action)
+        seen = self.rates.seen(stage.action, stage.name, None if model is None else signature(model))
+        if seen is not None and seen.by_rows:
+            known = None if work is None or model is None else self.rates.unlearned(model, work, size)
+            return _learned(stage, seen, rows, tokens, known), "history"
         rule = RULE_SECONDS[stage.action]
         rate = None if work is None or model is None else self.rates.rate(model, work, size)
         if rate is None:
             return rule, "rule"
         return rule + (tokens or 0) / rate.tokens_per_second, rate.source
 
-    def _memory(self, stage: Stage, model: Binding | None, size: Sizes | None) -> int | None:
+    def _memory(self, stage: Stage, model: Binding | None, size: Sizes | None) -> tuple[int | None, str | None]:
         seen = self.rates.seen(stage.action, stage.name, None if model is None else signature(model))
         if seen is not None and seen.memory:
-            return max(seen.memory)
-        if model is None or stage.action not in MODEL_WORK:
-            return LIBRARIES
+            return max(seen.memory), "history"
+        if model is None or (work := MODEL_WORK.get(stage.action)) is None:
+            return LIBRARIES, "rule"
+        if (most := self.rates.calibrated_memory(model, work)) is not None:
+            return most, "calibration"
         libraries = 0 if visible_devices() else LIBRARIES  # a GPU's memory is what counts there
-        return None if size is None else libraries + _held(stage, model, size)
+        return (None, None) if size is None else (libraries + _held(stage, model, size), "rule")
+
+
+def _learned(stage: Stage, seen: Seen, rows: int | None, tokens: int | None, known: Rate | None) -> float:
+    """Seconds by what stages like it took, by their tokens where they count any, else by their rows."""
+    size = max(1, rows or 1) * epochs_of(stage)
+    each = None if known is None else 1 / known.tokens_per_second
+    if tokens and seen.by_tokens:
+        return cost(seen.by_tokens, each).of(tokens)
+    by_row = None if each is None or not tokens else each * tokens / size
+    served = any(binding.spec.remote for binding in stage.models.values())
+    return cost(seen.by_rows, by_row, bounded=not served).of(size)
 
 
 def _held(stage: Stage, model: Binding, size: Sizes) -> int:
@@ -207,37 +228,9 @@ def _longest(stage: Stage, usual: float) -> float:
     return min(usual, float(limit)) if isinstance(limit, int) else usual
 
 
-def _items(stage: Stage) -> int | None:
-    """Items of a suite's split, where it says so cheaply."""
-    count = getattr(stage.block, "count", None)
-    if stage.split == "dev":
-        count = getattr(stage.block, "dev_count", None) or count
-    return count if isinstance(count, int) else None
-
-
 def _written(folder: Path) -> int | None:
     """Rows of a finished artifact; None where its manifest is damaged: a forecast repairs nothing."""
     try:
         return int(json.loads((folder / MANIFEST).read_text()).get("rows", 0))
     except (OSError, ValueError):
         return None
-
-
-def _rows(stage: Stage, rows: Mapping[str, int | None]) -> int | None:
-    if stage.action == "source":
-        limit = stage.data.rows or stage.data.options.get("rows")
-        return int(limit) if limit else None
-    options = stage.block.model_dump() if stage.block is not None else {}
-    if stage.action == "synthesize" and isinstance(options.get("rows"), int):
-        return int(options["rows"])
-    total = 0
-    for source in stage.inputs:
-        given = rows.get(source.key)
-        if given is None:
-            return None
-        part = given if source.slice is None else given // source.slice[1]
-        total += part if source.share is None else round(part * source.share)
-    if stage.action == "select" and (expects := getattr(stage.block, "expects", None)) is not None:
-        return int(expects(total))
-    keep = getattr(stage.block, "keep", None)
-    return keep.of(total) if stage.action == "select" and isinstance(keep, Amount) else total

@@ -30,7 +30,11 @@ class Error:
 def noted(stage: Stage, stages: Mapping[str, Stage], line: Line | None, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What a `stage_finished` event says so that later forecasts can learn, and how far off the one before it was."""
     model = model_of_stage(stage, stages)
-    about: dict[str, Any] = {"model": None if model is None else signature(model), "epochs": epochs_of(stage)}
+    planned = getattr(stage.block, "train_tokens", None) is not None  # a budget: how often rows pass is not in options
+    about: dict[str, Any] = {
+        "model": None if model is None else signature(model),
+        "epochs": None if planned else epochs_of(stage),
+    }
     if line is None or not manifest.get("timing"):
         return about
     was = {

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from harness.engines.base import ModelSpec
 from harness.loop.devices import visible_devices
+from harness.loop.learned import Point, cost
 from harness.loop.sizes import OPERATIONS, Sizes
 from harness.loop.stage import Binding, Stage
 from harness.store import journal
@@ -60,6 +61,23 @@ def model_of_stage(stage: Stage, stages: Mapping[str, Stage]) -> Binding | None:
     return next((binding for binding in found if binding.spec.holds), None)
 
 
+def answers_tuned(stage: Stage) -> bool:
+    """Whether it answers with a model that the plan trains: its answers are of another length than its root's."""
+    return stage.action == "answer" and any(binding.stage is not None for binding in stage.models.values())
+
+
+def work_of(stage: Stage) -> str:
+    """The name of a stage's work, under which calibration keeps its tokens per row."""
+    return f"{stage.action} {stage.name}{' tuned' if answers_tuned(stage) else ''}"
+
+
+def product_of(spec: ModelSpec) -> str:
+    """The name of the matrix product that a model's arithmetic is of: its kind of device and number format."""
+    device = str(spec.device or "auto")
+    gpu = device.startswith("cuda") or (device == "auto" and bool(visible_devices()))
+    return f"{'cuda' if gpu else 'cpu'} {spec.dtype}"
+
+
 def signature(binding: Binding) -> str:
     """Names a model with all that its speed hangs on besides the machine."""
     spec = binding.spec
@@ -68,11 +86,14 @@ def signature(binding: Binding) -> str:
 
 @dataclass
 class Seen:
-    """What finished stages of one action, block and model took, per row."""
+    """What finished stages of one action, block and model took: seconds are without imports and opening."""
 
-    seconds: list[float] = field(default_factory=list)
-    """Without imports and opening, per row (per row and epoch for a training)."""
+    by_rows: list[Point] = field(default_factory=list)
+    """Rows (times epochs, for a training) and seconds."""
+    by_tokens: list[Point] = field(default_factory=list)
+    """Tokens and seconds, of those that count tokens."""
     tokens: list[float] = field(default_factory=list)
+    """Per row (per row and epoch for a training)."""
     memory: list[int] = field(default_factory=list)
 
 
@@ -81,7 +102,7 @@ class Rates:
 
     def __init__(self, home: Home) -> None:
         self._seen: dict[tuple[str, str, str], Seen] = defaultdict(Seen)
-        self._spent: dict[tuple[str, Work], list[tuple[float, float]]] = defaultdict(list)
+        self._spent: dict[tuple[str, Work], list[Point]] = defaultdict(list)
         self.calibrated: Mapping[str, Any] = _calibration(home)
         for path in sorted(home.journal.glob("*.jsonl")) if home.journal.exists() else []:
             self._add(journal.read(path))
@@ -93,30 +114,45 @@ class Rates:
     def seen_elsewhere(self, action: str, block: str) -> Seen | None:
         """The same with any model: how many tokens a row has, say."""
         found = [seen for (a, b, _), seen in self._seen.items() if (a, b) == (action, block)]
-        return Seen([s for f in found for s in f.seconds], [t for f in found for t in f.tokens]) if found else None
+        return Seen(tokens=[t for f in found for t in f.tokens]) if found else None
 
     def rate(self, model: Binding, work: Work, sizes: Sizes | None) -> Rate | None:
         """Tokens per second of a kind of work; None where not even the model's size is known."""
-        name = signature(model)
-        if done := self._spent.get((name, work)):
-            return Rate(sum(tokens for tokens, _ in done) / sum(seconds for _, seconds in done), "history")
-        measured = self.calibrated.get("models", {}).get(name, {}).get(work)
+        unlearned = self.unlearned(model, work, sizes)
+        if done := self._spent.get((signature(model), work)):
+            shown = cost(done, None if unlearned is None else 1 / unlearned.tokens_per_second, bounded=False)
+            return Rate(1 / shown.each, "history")
+        return unlearned
+
+    def unlearned(self, model: Binding, work: Work, sizes: Sizes | None) -> Rate | None:
+        """The same without what finished stages show: from calibration, else from rules."""
+        measured = self.calibrated.get("models", {}).get(signature(model), {}).get(work)
         if measured:
             return Rate(float(measured), "calibration")
         if sizes is None:
             return None
         return Rate(self.machine(model.spec, work) / (OPERATIONS[work] * sizes.parameters), "rule")
 
+    def calibrated_tokens(self, stage: Stage, model: Binding) -> float | None:
+        """Tokens per row that calibration found of a stage's block on this model, or of other work of its kind."""
+        found = self.calibrated.get("tokens", {}).get(signature(model), {})
+        each = found.get(work_of(stage)) or found.get(MODEL_WORK.get(stage.action))
+        return float(each) if each else None
+
+    def calibrated_memory(self, model: Binding, work: Work) -> int | None:
+        """Bytes that the measuring process, and those of its engine, took at most in a kind of work."""
+        most = self.calibrated.get("memory", {}).get(signature(model), {}).get(work)
+        return int(most) if most else None
+
     def machine(self, spec: ModelSpec, work: Work) -> float:
         """Floating-point operations per second that a kind of work reaches here.
 
         Of a measured matmul rate two fifths, and where tokens are written one by one a tenth; else from `MACHINE`.
         """
-        measured = self.calibrated.get("machine", {}).get("flops")
-        if measured:
+        products = self.calibrated.get("machine", {}).get("flops")
+        if isinstance(products, Mapping) and (measured := products.get(product_of(spec))):
             return float(measured) * (0.1 if work == "generate" else 0.4)
-        device = str(spec.device or "auto")
-        return MACHINE["cuda" if device.startswith("cuda") or (device == "auto" and visible_devices()) else "cpu"][work]
+        return MACHINE[product_of(spec).split()[0]][work]
 
     def _add(self, events: Iterable[Mapping[str, Any]]) -> None:
         for event in events:
@@ -124,20 +160,23 @@ class Rates:
                 self._finished(event)
 
     def _finished(self, event: Mapping[str, Any]) -> None:
-        cost, timing, model = event.get("cost") or {}, event["timing"], str(event.get("model") or "")
-        rows = max(1, int(event.get("rows") or 1)) * float(event.get("epochs") or 1)
+        counts, timing, model = event.get("cost") or {}, event["timing"], str(event.get("model") or "")
+        epochs = event.get("epochs", 1.0)
+        rows = max(1, int(event.get("rows") or 1)) * float(epochs or 1)
+        tokens = tokens_of(event["action"], counts)
         seen = self._seen[event["action"], event["block"], model]
         if (whole := worked(event)) is not None:
-            seen.seconds.append(whole / rows)
-        if tokens := tokens_of(event["action"], cost):
+            seen.by_rows.append((rows, whole))
+            seen.by_tokens += [(tokens, whole)] if tokens else []
+        if tokens and epochs is not None:
             seen.tokens.append(tokens / rows)
         if event.get("memory"):
             seen.memory.append(int(event["memory"]))
         work = MODEL_WORK.get(event["action"])
         if model and work is not None and (share := _share(event)) >= LEAST:
             counted, timer = COUNTED[work]
-            if cost.get(counted) and timing.get(timer):
-                self._spent[model, work].append((share * float(cost[counted]), float(timing[timer])))
+            if counts.get(counted) and timing.get(timer):
+                self._spent[model, work].append((share * float(counts[counted]), float(timing[timer])))
 
 
 def worked(told: Mapping[str, Any]) -> float | None:

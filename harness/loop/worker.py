@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from harness.engines.vllm.installed import build
 from harness.errors import LimitReached, LoopbenchError, Transient, UserError
 from harness.lifeline import tie_to
 from harness.loop import memory, preload
@@ -209,7 +210,7 @@ def _work(
     from harness.loop.work import Job, run, run_together
 
     opened = engines.opened
-    memory.forget_peak()
+    memory.forget_peak(engines.processes())
     if any(stage.action == "scratch" or _loads(stage) for stage in stages):
         with timer("import"):
             import torch
@@ -220,7 +221,7 @@ def _work(
         for stage in stages
     ]
     reports = [run(jobs[0])] if len(jobs) == 1 else run_together(jobs)
-    worked, most, notes = timer.report(), memory.peak(), engines.notes()
+    worked, most, notes = timer.report(), _peak(engines), engines.notes()
     timings = shared(worked, [1 + job.cost["generated_tokens"] + job.cost["scored_tokens"] for job in jobs])
     found = []
     for number, (stage, (keep, result), timing) in enumerate(zip(stages, reports, timings, strict=True)):
@@ -236,6 +237,11 @@ def _work(
     if preload.seconds is not None:
         also["preload"] = round(preload.seconds, 4)
     return [manifest | {"timing": manifest["timing"] | also} for _, manifest in found]
+
+
+def _peak(engines: Engines) -> int | None:
+    processes = engines.processes()
+    return memory.peak(processes, gpu=bool(processes) and build() != "cpu")
 
 
 def _loads(stage: Stage) -> bool:

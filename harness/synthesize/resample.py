@@ -44,7 +44,7 @@ class Resample(Synthesizer):
         return self
 
     def expects(self, total: int, leaves: int | None) -> int | None:
-        """Rows that come out of `total` of so many leaves, for forecasts; None where `per` is a tag of unknown values."""
+        """Rows that come out of `total` of so many leaves, for forecasts; None where that is not known of `per`."""
         if self.rows is None:
             return round((self.times or 1.0) * total)
         if self.per is None:

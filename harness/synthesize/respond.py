@@ -9,7 +9,19 @@ from typing import ClassVar
 from pydantic import field_validator
 
 from harness.blocks.base import ModelRole, identity
-from harness.blocks.kinds import Ask, Completion, Context, Drop, Item, Made, Reply, Request, Sampling, Synthesizer, Tolerant
+from harness.blocks.kinds import (
+    Ask,
+    Completion,
+    Context,
+    Drop,
+    Item,
+    Made,
+    Reply,
+    Request,
+    Sampling,
+    Synthesizer,
+    Tolerant,
+)
 from harness.errors import UserError
 from harness.records.cut import CUT_ANSWER, CUT_PARENT, is_cut, with_cuts
 from harness.records.example import Dropped, Example, Message, Origin

@@ -12,6 +12,8 @@ from harness import api, config
 from harness.blocks import registry
 from harness.config.model import Experiment
 from harness.errors import ConfigError, UserError
+from harness.loop.forecast import forecast
+from harness.store.home import Home
 from harness.synthesize.lab_knowledge import LabKnowledge
 from harness.synthesize.lab_skills import LabSkills
 from harness.synthesize.raft import Raft
@@ -107,6 +109,26 @@ def test_the_paper_is_planned_offline(paper: list[str]) -> None:
     assert actions.count("finetune") == 5
     with pytest.raises(UserError, match=r"choose reads the dev split of|has no metric|choose names the suite"):
         api.plan("paper-lab", [*paper, "lab-paper.knowledge-1.choose=mmlu"])
+
+
+def test_the_forecast_of_the_paper_holds_its_work_and_says_what_it_does_not_know(
+    paper: list[str], tmp_path: Path
+) -> None:
+    def sized(*more: str) -> dict[str, tuple[int | None, int | None]]:
+        said = forecast(api.plan("paper-lab", [*paper, *more]), Home(tmp_path / "home"))
+        asked = [line for line in said.stages if line.action in ("synthesize", "finetune")]
+        return {line.label.replace(" i1 ", "/"): (line.rows, line.tokens) for line in asked}
+
+    whole = sized("data.foundational.rows=1000")
+    assert all(rows for rows, _ in whole.values()), "the taxonomy is read, and its file of public data is stated"
+    skills, _ = whole["lab-paper/lab_skills"]
+    assert skills == 17 * 5 * 30, "17 leaves of five seeds, thirty questions for each"
+    assert whole["lab-released/skills"] == (17 * 30, None), "30 rows per leaf"
+    rows, tokens = whole["lab-paper/skills-tuned"]
+    assert rows == skills + 1000 + 2 * (whole["lab-paper/lab_knowledge"][0] or 0)
+    assert tokens == rows * 7 * 60, "seven epochs"
+    unknown = [name for name, (rows, tokens) in sized().items() if rows is None and tokens is None]
+    assert unknown == ["lab-paper/knowledge-2", "lab-paper/skills-tuned"], "how long the public file is"
 
 
 def test_the_pocket_recipes_share_their_synthesis() -> None:

@@ -272,7 +272,8 @@ def test_an_answer_that_was_broken_off_is_asked_for_again(opened: Any) -> None:
 
 
 def test_a_server_that_dies_keeps_what_it_gave(opened: Any, tmp_path: Path) -> None:
-    dying = opened(lambda b, n: vllm((30,))(b, n) if n <= 12 else Sent("", 500), deadline=0.5, concurrency=1)
+    down = error(503, "the engine is dead", retry_after="3600")  # later than any deadline: nothing here is timed
+    dying = opened(lambda b, n: vllm((30,))(b, n) if n <= 12 else down, concurrency=1)
     wanted = requests([(2, n) for n in range(5, 25)])
     got = []
     with pytest.raises(StageFailed, match="Finished replies are kept"):

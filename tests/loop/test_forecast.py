@@ -11,6 +11,7 @@ import pytest
 from harness.engines.base import ModelSpec
 from harness.loop import foretold, rates
 from harness.loop.forecast import Forecast, Line, forecast
+from harness.loop.learned import cost
 from harness.loop.rates import calibration_file, model_of_stage, signature
 from harness.loop.run import run
 from harness.loop.sizes import from_config, sizes_of
@@ -105,7 +106,71 @@ def test_a_calibration_comes_before_rules_and_history_before_both(make: Make, tm
     known = by_action(forecast(plan, home), "finetune")
     assert (known.basis, known.tokens, known.memory) == ("history", 8 * 70, 123)
     assert known.seconds == pytest.approx(8 * 2.0)
-    assert rates.Rates(home).rate(model, "train", None) == rates.Rate(700 / 18, "history")
+    rate = rates.Rates(home).rate(model, "train", None)
+    assert rate is not None
+    assert (rate.tokens_per_second, rate.source) == (pytest.approx(700 / 18), "history")
+
+
+def finished(home: Home, model: str, tokens: int, seconds: float, rows: int = 8, **more: object) -> None:
+    with Journal(home.journal_file("other")) as journal:
+        about = {"action": "finetune", "block": "sft", "rows": rows, "epochs": 1.0, "model": model} | more
+        timing = {"wall": seconds, "trainer": seconds}
+        journal.write("stage_finished", **about, timing=timing, cost={"train_tokens": tokens})
+
+
+def test_a_training_of_eight_rows_does_not_make_a_long_one_look_hundreds_of_times_longer(
+    make: Make, tmp_path: Path
+) -> None:
+    """Its seconds are start-up; per row or token, 50,000 tokens would take a quarter of an hour here."""
+    plan, home = make(PICK, overrides=("budget={train_tokens: 100000}",)), Home(tmp_path / "home").prepare()
+    rule = by_action(forecast(plan, home), "finetune")
+    model = model_of_stage(next(s for s in plan.stages.values() if s.action == "finetune"), plan.stages)
+    assert model is not None
+    finished(home, signature(model), tokens=480, seconds=8.0)
+    said = by_action(forecast(plan, home), "finetune")
+    assert (said.basis, said.tokens) == ("history", 50_000)
+    assert rule.seconds < said.seconds < 8.0 + 2.1 * rule.seconds, "start-up once, and the work within what is known"
+    rate = rates.Rates(home).rate(model, "train", sizes_of(model.spec))
+    assert rate is not None
+    assert rate.tokens_per_second > 480 / 8.0 * 10, "nor does it make other work on this model look as slow"
+
+
+def test_stages_of_several_sizes_tell_start_up_from_work(make: Make, tmp_path: Path) -> None:
+    plan, home = make(PICK, overrides=("budget={train_tokens: 100000}",)), Home(tmp_path / "home").prepare()
+    model = model_of_stage(next(s for s in plan.stages.values() if s.action == "finetune"), plan.stages)
+    assert model is not None
+    for tokens in (480, 20_000, 40_000):
+        finished(home, signature(model), tokens, 8.0 + tokens / 1000)
+    finished(home, signature(model), 40_000, 400.0)  # once the machine was busy
+    assert by_action(forecast(plan, home), "finetune").seconds == pytest.approx(58.0, rel=0.2)
+
+
+def test_rows_that_a_budget_repeats_say_nothing_of_a_rows_tokens(make: Make, tmp_path: Path) -> None:
+    plan, home = make(PICK, overrides=("budget={train_tokens: 50000}",)), Home(tmp_path / "home").prepare()
+    stage = next(s for s in plan.stages.values() if s.action == "finetune")
+    noted = foretold.noted(stage, plan.stages, None, {})
+    assert noted["epochs"] is None
+    finished(home, noted["model"], tokens=25_000, seconds=20.0, epochs=noted["epochs"])
+    assert by_action(forecast(make(PICK), home), "finetune").tokens == 8 * 60
+
+
+@pytest.mark.parametrize(
+    ("points", "known", "size", "seconds"),
+    [
+        ([(100, 2.0)], None, 100, 2.0),
+        ([(100, 2.0)], None, 10_000, 1.9 + 10.0),
+        ([(100, 20.0)], None, 1000, 200.0),
+        ([(480, 8.0)], 1e-4, 48_000, 8.0 + 2 * (4.8 - 0.048)),
+        ([(48_000, 8.0)], 1e-4, 480_000, 80.0),
+        ([(10, 5.0), (1000, 14.9)], 1e-2, 2000, 24.9),
+        ([(1000, 9.0), (4000, 6.0)], 1e-3, 4000, 3.75 + 6.0),
+    ],
+)
+def test_the_cost_that_finished_stages_show(
+    points: list[tuple[float, float]], known: float | None, size: float, seconds: float
+) -> None:
+    """As measured; short by a millisecond per row; long per row; tiny by rules; large per token; a fit; noise."""
+    assert cost(points, known).of(size) == pytest.approx(seconds)
 
 
 def test_what_a_run_did_not_measure_has_no_forecast_error(make: Make, tmp_path: Path) -> None:
@@ -146,9 +211,11 @@ def test_times_of_a_part_of_the_work_are_reckoned_for_all_of_it(make: Make, tmp_
     known = rates.Rates(home)
     seen = known.seen("finetune", "sft", signature(model))
     assert seen is not None
-    assert seen.seconds == [2.0, 2.0], "a hundredth of the work tells nothing of the time"
+    assert seen.by_rows == [(10.0, 20.0), (10.0, 20.0)], "a hundredth of the work tells nothing of the time"
     assert seen.tokens == [70.0] * 3
-    assert known.rate(model, "train", None) == rates.Rate(875 / 20, "history")
+    said = known.rate(model, "train", None)
+    assert said is not None
+    assert (said.tokens_per_second, said.source) == (pytest.approx(875 / 20), "history")
 
 
 def noted(key: str, said: float, was: float) -> dict[str, object]:
