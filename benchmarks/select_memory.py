@@ -7,7 +7,7 @@ written once as a table. Then every stage is worked on as a worker does it, each
 resident memory (`ru_maxrss`) and CPU seconds are taken when it ends: `length` (row by row), `top` (half), `dedup`
 (equal prompts; with --near also of similarity 0.8), and two steps that must hold much: `dedup` of all rows, a scorer
 of whole tables. --vectors adds `neighbours` over 384 numbers per row (`hnsw`; `flat` up to 100,000 rows: its work grows
-with the square) and `kmeans` with 100 clusters, of all rows at once and in mini-batches. Results go to
+with the square) and `kmeans` (10 clusters: more cost time, not memory), of all rows and in mini-batches. Results go to
 benchmarks/results/select_memory.json.
 """
 
@@ -169,8 +169,10 @@ def main(rows: int, near: bool, vectors: bool) -> None:
         placed = _stage("score", Directions(), made)
         stages["score: 384 numbers per row"] = placed
         stages["score: neighbours, hnsw"] = _stage("score", Neighbours(index="hnsw"), placed)
-        stages["select: kmeans, of all"] = _stage("select", Clusters(), placed)
-        stages["select: kmeans, in batches"] = _stage("select", Clusters(batch=4096), placed)
+        stages["select: kmeans, of all"] = _stage("select", Clusters(clusters=10, per_cluster=100), placed)
+        stages["select: kmeans, in batches"] = _stage(
+            "select", Clusters(clusters=10, per_cluster=100, batch=4096), placed
+        )
         if rows <= FLAT_ROWS:  # the work grows with the square
             stages["score: neighbours, flat"] = _stage("score", Neighbours(), placed)
     found: dict[str, Any] = {}

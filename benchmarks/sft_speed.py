@@ -143,7 +143,7 @@ def differ(losses: Mapping[str, Sequence[float]], exact: bool) -> str | None:
         return "numbers of"
     for name, at in (("first", 0), ("last", -1)):
         found = [history[at] for history in losses.values()]
-        if not max(found) - min(found) <= (TOLERANCE if exact else ROUNDED):  # NaN differs too
+        if not all(abs(a - b) <= (TOLERANCE if exact else ROUNDED) for a in found for b in found):  # NaN differs too
             return name
     return None
 

@@ -114,5 +114,10 @@ def _keep(home: Home, found: Mapping[str, Any]) -> None:
     for quantity in ("machine", *get_args(Quantity)):
         old = before.get(quantity, {})
         new = {name: values for name, values in found.get(quantity, {}).items() if values}
-        kept[quantity] = old | {name: (old.get(name) or {}) | values for name, values in new.items()}
+        kept[quantity] = old | {name: _mapping(old.get(name)) | values for name, values in new.items()}
     write_json(path, kept | {"time": time.time()})
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    """What a file holds in a place; nothing where it has another form there, as files of earlier versions may."""
+    return value if isinstance(value, dict) else {}

@@ -47,6 +47,7 @@ class Engines:
         self._parts: dict[str, int] = {}
         """Among how many models the device was divided when an engine was opened."""
         self._light: dict[str, Engine] = {}
+        self._asked: set[str] = set()
         self.need = 0
         self._chats: dict[str, Any] = {}
         self.opened = 0
@@ -63,6 +64,7 @@ class Engines:
         name = f"{spec.engine}:{spec.revision}:{spec.dtype}:{spec.path}:{settings}"
         if not spec.holds:
             return self._without_memory(name, spec, timer)
+        self._asked.add(name)
         if name in self._open:
             self._open.move_to_end(name)
             return self._open[name]
@@ -110,9 +112,17 @@ class Engines:
         while len(self._open) >= keep:
             self._end(next(iter(self._open)))
 
+    def begin(self) -> tuple[int, ...]:
+        """A stage begins. Returns the processes besides this one that open models run in: vLLM's, started servers'."""
+        self._asked = set(self._open)
+        found = self.processes()
+        self._asked.clear()
+        return found
+
     def processes(self) -> tuple[int, ...]:
-        """Processes besides this one that open models run in: those of vLLM, and of servers that were started here."""
-        return tuple(dict.fromkeys(pid for engine in self._open.values() for pid in getattr(engine, "pids", ())))
+        """Those of models that were asked for since `begin`: what merely stays open is no part of a stage."""
+        engines = (engine for name, engine in self._open.items() if name in self._asked)
+        return tuple(dict.fromkeys(pid for engine in engines for pid in getattr(engine, "pids", ())))
 
     def notes(self) -> list[str]:
         """What happened in the engines since the last call that the user should know, such as memory that ran out."""

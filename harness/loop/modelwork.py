@@ -51,7 +51,9 @@ def finetune(job: Job) -> Result:
     job.cost.update(train_tokens=report.train_tokens, loss_tokens=report.loss_tokens)
     job.share = 1 - int(report.runtime.get("resumed_from_step", 0)) / max(1, report.steps)
     kept = (MODEL, POINTS) if (job.folder / POINTS).is_dir() else (MODEL,)
-    return {"keep": kept, "rows": report.rows, "report": asdict(report)}
+    # Processes of its own on several devices: what they take together is not known here.
+    apart = {"memory": None} if getattr(block, "devices", 1) > 1 else {}
+    return {"keep": kept, "rows": report.rows, "report": asdict(report)} | apart
 
 
 def _path(path: Path | None, stage: Stage) -> Path:

@@ -210,7 +210,7 @@ def _work(
     from harness.loop.work import Job, run, run_together
 
     opened = engines.opened
-    memory.forget_peak(engines.processes())
+    memory.forget_peak(engines.begin())
     if any(stage.action == "scratch" or _loads(stage) for stage in stages):
         with timer("import"):
             import torch
@@ -226,7 +226,7 @@ def _work(
     found = []
     for number, (stage, (keep, result), timing) in enumerate(zip(stages, reports, timings, strict=True)):
         opens = 0 if number else engines.opened - opened
-        about = {"timing": timing, "opened": opens, "together": len(stages), "memory": most}
+        about = {"timing": timing, "opened": opens, "together": len(stages), "memory": result.get("memory", most)}
         about |= {"threads": setup.threads} | ({"engine_notes": notes} if notes else {})
         found.append((stage, store.prepare(stage.kind, stage.key, keep, provenance(stage) | result | about)))
     if any(_loads(stage) for stage in stages):

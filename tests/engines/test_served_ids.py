@@ -272,12 +272,13 @@ def test_an_answer_that_was_broken_off_is_asked_for_again(opened: Any) -> None:
 
 
 def test_a_server_that_dies_keeps_what_it_gave(opened: Any, tmp_path: Path) -> None:
-    down = error(503, "the engine is dead", retry_after="3600")  # later than any deadline: nothing here is timed
+    down = error(503, "dead", retry_after="3600")  # beyond the deadline, so that it is given up at once
     dying = opened(lambda b, n: vllm((30,))(b, n) if n <= 12 else down, concurrency=1)
     wanted = requests([(2, n) for n in range(5, 25)])
     got = []
     with pytest.raises(StageFailed, match="Finished replies are kept"):
         got += dying.engine.generate(wanted)
+    assert len(got) == 10
     with ChatServer(vllm((30,)), context=CONTEXT + 1, tokenizer=FOLDER) as server:
         other = OpenAIEngine(spec(server.url), Home(tmp_path))
         done = list(other.generate(wanted))

@@ -17,8 +17,9 @@ import pytest
 from harness.engines.base import ModelSpec
 from harness.errors import UserError
 from harness.finetune.dpo import Dpo
-from harness.loop import calibrate, forked, worker
-from harness.loop.calibrate import Target, Told
+from harness.loop import calibrate, forked, measure, memory, worker
+from harness.loop.calibrate import Told
+from harness.loop.measure import Measured, Target
 from harness.loop.rates import calibration_file
 from harness.pocket import model_path
 from harness.records.example import Example, Message
@@ -38,6 +39,9 @@ def target(trainer: Any = None) -> Target:
     return Target("base", spec, trainer, ROWS)
 
 
+KEPT: tuple[tuple[Any, float], ...] = (("models", 1.0), ("memory", 5))
+
+
 class Answers:
     """The measuring process's end of the pipe."""
 
@@ -53,15 +57,20 @@ def test_a_training_that_cannot_be_measured_leaves_the_rates_of_the_engine(
 ) -> None:
     """Preference training wants pairs, and the rows at hand are conversations."""
     monkeypatch.setattr(worker, "settle", lambda setup: None)
-    monkeypatch.setattr(calibrate, "_product_rate", lambda threads: 1e9)
-    monkeypatch.setattr(calibrate, "_engine_rates", lambda engine, rows: {"generate": 90.04, "score": 200.0})
+    monkeypatch.setattr(measure, "_product_rate", lambda threads, kind: 1e9)
+    told = {96: (90.04, 24.0), 33: (200.0, 8.25)}
+    monkeypatch.setattr(measure, "_passes", lambda engine, rows: {"generate": lambda n: 96, "score": lambda n: 33})
+    monkeypatch.setattr(measure, "_rate", lambda work, rows: told[work(rows)])
     connection = Answers()
-    calibrate._main(cast(Connection, connection), worker.Setup(Home(tmp_path), 1), [target(Dpo())])
+    measure.main(cast(Connection, connection), worker.Setup(Home(tmp_path), 1), [target(Dpo())])
     (found,) = connection.sent
     assert found["models"] == {"base": {"generate": 90.0, "score": 200.0}}
+    assert found["tokens"] == {"base": {"score": 8.2}}, "answers that were cut off say nothing of how long answers are"
+    assert found["machine"] == {"flops": {"cpu float32": 1e9}}
     assert "rejected" in found["why"]["base"]
-    told = calibrate_told(found)
-    assert told == "student could not be measured any further (generate 90 tokens/s, score 200 tokens/s): " + str(
+    assert calibrate_told(
+        found
+    ) == "student could not be measured any further (generate 90 tokens/s, score 200 tokens/s): " + str(
         found["why"]["base"]
     )
 
@@ -78,7 +87,7 @@ def test_measuring_has_all_devices_and_asks_no_kept_replies(monkeypatch: pytest.
 
     def measured(targets: Sequence[Target], setup: worker.Setup) -> dict[str, Any]:
         seen.append(setup.devices)
-        return {"machine": {}, "models": {}, "why": {}}
+        return {"machine": {}, "models": {}, "tokens": {}, "memory": {}, "why": {}}
 
     monkeypatch.setattr(calibrate, "_measured", measured)
     monkeypatch.setattr(calibrate, "targets_of", lambda plan: [])
@@ -94,16 +103,26 @@ def test_measuring_has_all_devices_and_asks_no_kept_replies(monkeypatch: pytest.
         return SimpleNamespace(close=lambda: None)
 
     monkeypatch.setattr("harness.engines.open_engine", opened)
-    monkeypatch.setattr(calibrate, "_engine_rates", lambda engine, rows: {"score": 1.0})
-    assert [dict(calibrate.measure(target(), 1)) for _ in range(2)] == [{"score": 1.0}] * 2
+    monkeypatch.setattr(measure, "_passes", lambda engine, rows: {"generate": len, "score": len})
+    monkeypatch.setattr(measure, "_rate", lambda work, rows: (1.0, 0.0))
+    monkeypatch.setattr(memory, "peak", lambda others, gpu: 5)
+    both = [Measured(what, name, value) for name in ("generate", "score") for what, value in KEPT]
+    assert [list(measure.measure(target(), 1)) for _ in range(2)] == [both] * 2
     assert len({*homes, Home.find().path}) == 3
 
 
 def test_what_was_measured_before_stays_where_it_is_not_measured_again(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    for models in ({"a": {"train": 1.0, "score": 2.0}}, {"a": {"score": 3.0}, "b": {}}):
-        calibrate._keep(home, {"machine": {"flops": 1e9}, "models": models})
-    assert json.loads(calibration_file(home).read_text())["models"] == {"a": {"train": 1.0, "score": 3.0}}
+    calibration_file(home).write_text(json.dumps({"machine": {"flops": 1e9}, "models": {}}))  # of an earlier version
+    for kind, values in (
+        ("cpu float32", {"a": {"train": 1.0, "score": 2.0}}),
+        ("cuda x", {"a": {"score": 3.0}, "b": {}}),
+    ):
+        found = {"machine": {"flops": {kind: 1e9}}, "models": values, "tokens": values, "memory": values}
+        calibrate._keep(home, found)
+    kept = json.loads(calibration_file(home).read_text())
+    assert kept["models"] == kept["tokens"] == kept["memory"] == {"a": {"train": 1.0, "score": 3.0}}
+    assert kept["machine"] == {"flops": {"cpu float32": 1e9, "cuda x": 1e9}}
 
 
 def measures_for_ever(connection: Connection, setup: worker.Setup, targets: Sequence[Target]) -> None:
@@ -135,7 +154,7 @@ def test_an_interrupt_ends_the_measuring_process(forks: None, monkeypatch: pytes
             started.extend(psutil.Process().children())
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(calibrate, "_main", measures_for_ever)
+    monkeypatch.setattr(measure, "main", measures_for_ever)
     real = multiprocessing.get_context("fork")
     monkeypatch.setattr(forked, "context", lambda threads: Interrupted(real))
     with pytest.raises(KeyboardInterrupt):
@@ -147,6 +166,6 @@ def test_an_interrupt_ends_the_measuring_process(forks: None, monkeypatch: pytes
 def test_a_process_that_dies_is_told_with_what_to_look_at(
     forks: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(calibrate, "_main", dies)
+    monkeypatch.setattr(measure, "main", dies)
     with pytest.raises(UserError, match=r"died \(exit code 9\): nothing was measured. Was there enough memory"):
         calibrate._measured([], worker.Setup(Home(tmp_path), 1))

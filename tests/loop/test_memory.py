@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from vllm_support import NEEDED, WHY, spec
 
-from harness.loop import memory
+from harness.blocks.training import TrainReport
+from harness.engines import open_engine
+from harness.engines.base import ModelSpec
+from harness.loop import memory, modelwork
+from harness.loop.clock import Timer
 from harness.loop.desk import Engines
+from harness.loop.stage import Binding
+from harness.store.artifacts import Store
+from harness.store.home import Home
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells peaks")
 MIB = 2**20
@@ -75,9 +83,64 @@ def test_what_is_not_known_is_none(engine: subprocess.Popen[bytes]) -> None:
     assert memory.peak([engine.pid]) is None, "it has died, and its peak with it"
 
 
-def test_engines_tell_the_processes_of_what_is_open(tmp_path: Any) -> None:
-    engines = Engines.__new__(Engines)
+def test_a_stage_counts_the_processes_of_what_it_asks(tmp_path: Path) -> None:
+    engines = Engines(Store(Home(tmp_path)), threads=1)
+    bindings = [Binding(spec=ModelSpec(name=name, engine="vllm", revision=name)) for name in "abc"]
     shared = (11, 12)  # two adapters over one base
-    open_ = {"a": SimpleNamespace(pids=shared), "b": SimpleNamespace(pids=shared), "c": SimpleNamespace()}
-    engines._open = OrderedDict(open_)
+    for binding, pids in zip(bindings, (shared, shared, (13,)), strict=True):
+        engines._open[name_of(binding)] = cast(Any, SimpleNamespace(pids=pids))
+    assert engines.begin() == (11, 12, 13), "all of them forget their peaks"
+    assert engines.processes() == ()
+    for binding in bindings[:2]:
+        engines.get(binding, Timer())
     assert engines.processes() == shared
+    assert set(engines.begin()) == {11, 12, 13}
+    assert engines.processes() == (), "a stage that asks nothing, as a grade by an oracle"
+
+
+def name_of(binding: Binding) -> str:
+    """How the worker knows an open engine."""
+    model = binding.spec
+    return f"vllm:{model.revision}:{model.dtype}:{model.path}:[]"
+
+
+@pytest.mark.parametrize(("devices", "told"), [(1, {}), (2, {"memory": None})])
+def test_a_training_in_processes_of_its_own_tells_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: int, told: dict[str, Any]
+) -> None:
+    """The worker only waits for them: its own size would say that a training of 70B parameters takes half a GiB."""
+    report = TrainReport(rows=3, steps=1, train_tokens=9, loss_tokens=4, first_loss=None, last_loss=None)
+    model = ModelSpec(name="m", path=tmp_path, device="cpu")
+    stage = SimpleNamespace(
+        block=SimpleNamespace(devices=devices, train=lambda rows, context: report),
+        models={"student": Binding(spec=model)},
+        roles={"start": "student"},
+        seed=0,
+        label="sft",
+    )
+    job: Any = SimpleNamespace(
+        stage=stage,
+        store=None,
+        engines=SimpleNamespace(free=lambda everything: None),
+        timer=lambda name: nullcontext(),
+        folder=tmp_path,
+        threads=1,
+        rows=list,
+        cost={},
+        share=1.0,
+    )
+    result = modelwork.finetune(job)
+    assert {name: value for name, value in result.items() if name == "memory"} == told
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not NEEDED, reason=WHY)
+def test_vllms_own_process_holds_the_model() -> None:
+    engine: Any = open_engine(spec("chat", kv_cache_memory_bytes=2**26))
+    try:
+        own, both = memory.peak(), memory.peak(engine.pids)
+        assert own is not None
+        assert both is not None
+        assert both - own > 256 * MIB, "PyTorch and vLLM are imported there"
+    finally:
+        engine.close()

@@ -41,7 +41,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def engines(folders: dict[str, Path]) -> Iterator[dict[str, Engine]]:
-    opened = {role: open_engine(ModelSpec(name=role, path=folder)) for role, folder in folders.items()}
+    opened: dict[str, Engine] = {r: open_engine(ModelSpec(name=r, path=path)) for r, path in folders.items()}
     yield opened
     for engine in opened.values():
         engine.close()
