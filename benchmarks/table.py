@@ -30,6 +30,10 @@ def percent(value: float) -> str:
     return f"{value:.1%}".replace("%", " %")
 
 
+def points(value: float) -> str:
+    return f"± {100 * value:.1f}"
+
+
 def count(value: float) -> str:
     return f"{value:,.0f}"
 
@@ -107,6 +111,11 @@ FIGURES = (
     Figure(
         "generation tokens/s, our vLLM engine", "`LLM.generate`, the same requests", "≥ 0.97 ×",
         "vllm_overhead.json", "ratio", times, lambda v: v >= 0.97, "python benchmarks/vllm_overhead.py",
+    ),
+    Figure(
+        "one experiment by vLLM and by vLLM's server: widest end of the intervals of their differences, points",
+        "the transformers engine", "≤ ± 2",
+        "engines.json", "widest", points, lambda v: v <= 0.02, "python benchmarks/engines.py",
     ),
     Figure(
         "generation tokens/s, transformers engine, CPU", "`model.generate`, padded batches of its best size", "≥ 1.5 ×",

@@ -96,13 +96,14 @@ def _print(plan: Any, cast: Any) -> None:
         )
     Console().print(table)
     click.echo(f"about {cast.wall:.0f} s with {cast.workers} workers ({cast.basis}); money: {cast.money}")
-    if unknown := _unsized(cast.stages):
+    if unknown := _unsized(plan, cast.stages):
         click.echo(f"not in these sums, because the number of their rows is not known yet: {unknown}")
 
 
-def _unsized(stages: Iterable[Any]) -> str:
+def _unsized(plan: Any, stages: Iterable[Any]) -> str:
     """Stages that ask or train a model and whose rows cannot be foretold, by action: their tokens count as 0."""
     from harness.loop.rates import MODEL_WORK
 
-    counts = Counter(line.action for line in stages if not line.done and line.rows is None and line.tokens is None)
-    return ", ".join(f"{counts[action]} {action}" for action in counts if action in MODEL_WORK)
+    left = (line for line in stages if not line.done and line.rows is None and line.tokens is None)
+    asking = (line for line in left if line.action in MODEL_WORK and plan.stages[line.key].models)
+    return ", ".join(f"{count} {action}" for action, count in Counter(line.action for line in asking).items())

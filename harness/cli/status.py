@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import click
@@ -55,7 +56,6 @@ def _report(home: Any, name: str) -> dict[str, Any]:
         elif event["event"] in ("stage_finished", "stage_started"):
             failed.pop(event["key"], None)
             held.pop(event["key"], None)
-    notes = {e["key"]: e["engine_notes"] for e in events if e["event"] == "stage_finished" and e.get("engine_notes")}
     cells = Counter(_cell_state(cell, set(done)) for cell in grid["cells"])
     return {
         "experiment": name,
@@ -63,7 +63,7 @@ def _report(home: Any, name: str) -> dict[str, Any]:
         "done": len(done),
         "failed": {key: why for key, why in failed.items() if key in grid["stages"] and key not in finished},
         "held": {key: why for key, why in held.items() if key in grid["stages"] and key not in finished},
-        "engine_notes": {grid["stages"][key]["label"]: told for key, told in notes.items() if key in finished},
+        "engine_notes": _notes(events, finished),
         "cells": dict(cells),
         "forecast": foretold.to_json(foretold.summed(e for e in events if e.get("key") in grid["stages"])),
         "training": trainings(
@@ -73,6 +73,16 @@ def _report(home: Any, name: str) -> dict[str, Any]:
         ),
         "last_event": events[-1] if events else None,
     }
+
+
+def _notes(events: Iterable[Mapping[str, Any]], finished: Container[str]) -> dict[str, list[str]]:
+    """What engines told of finished stages, by label: the stages of all seeds have one, and each note stands once."""
+    last = {e["key"]: e for e in events if e["event"] == "stage_finished" and e["key"] in finished}
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for event in last.values():
+        for note in event.get("engine_notes") or ():
+            found[event["label"]][note] = None
+    return {label: list(notes) for label, notes in found.items()}
 
 
 def _cell_state(cell: dict[str, Any], done: set[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,18 +62,20 @@ def adapter_of(folder: Path) -> Adapter:
 def _modules(folder: Path, base: Path, turned: bool) -> frozenset[str]:
     """Names of the updated layers, each of which must be in the base, with the widths that the update has.
 
-    `turned`: the base keeps its weights as (inputs, outputs), as GPT-2 does.
+    `turned`: the base keeps its weights as (inputs, outputs), as GPT-2 does. A base of quantised weights is not looked
+    at: its files have other names and shapes than its layers.
     """
     found = set()
     updates, weights = shapes_of(folder, "adapter_model*.safetensors"), shapes_of(base, "*.safetensors")
     if not updates or not weights:
         return frozenset()  # files of the old format, whose shapes only a loader sees
+    packed = _quantised(base)
     for name, shape in updates.items():
         layer, _, part = name.removeprefix(_PREFIX).rpartition(".lora_")
         if not layer:
             continue
         found.add(module := layer.rpartition(".")[2])
-        if part not in ("A.weight", "B.weight") or module in _ENDS:
+        if packed or part not in ("A.weight", "B.weight") or module in _ENDS:
             continue  # the ends may be tied, and then the base's files have one of them only
         reads = part.startswith("A")
         side, width = (1, shape[1]) if reads else (0, shape[0])
@@ -84,6 +87,13 @@ def _modules(folder: Path, base: Path, turned: bool) -> frozenset[str]:
             end = "inputs" if reads else "outputs"
             raise _foreign(folder, base, f"{layer} has {min(owns)} {end} in its base, and {width} in it")
     return frozenset(found)
+
+
+def _quantised(base: Path) -> bool:
+    """Whether a model's weights are packed, as those of bitsandbytes, GPTQ or AWQ are."""
+    with suppress(OSError, ValueError, AttributeError):
+        return bool(json.loads((base / "config.json").read_text(encoding="utf-8")).get("quantization_config"))
+    return False
 
 
 def _alike(layer: str, weights: Mapping[str, tuple[int, ...]]) -> list[tuple[int, ...]]:

@@ -82,6 +82,7 @@ def measure(target: Target, threads: int) -> Iterator[Measured]:
     """
     from harness.engines import open_engine
 
+    memory.give_back()  # what the matrix product, or a training of the model before, left of a GPU, vLLM would lack
     # A home of its own: a reply that a served model gave in an earlier measurement would come back in no time.
     with tempfile.TemporaryDirectory() as folder:
         engine = open_engine(target.spec, threads=threads, home=Home(Path(folder)))

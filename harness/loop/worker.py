@@ -165,6 +165,7 @@ def _attempt(
     """Does the stages as one; where that fails, returns them one by one, so that each fails or not for itself."""
     if not stages:
         return []
+    again: list[Sequence[Stage]] = []
     try:
         about = {"action": stages[0].action, "block": stages[0].name, "stages": len(stages)}
         with life.work(stages[0].label, **about) as noted:
@@ -174,12 +175,16 @@ def _attempt(
             noted["layers"] = timer.report()
         for stage, manifest in zip(stages, manifests, strict=True):
             connection.send(("done", stage.key, manifest))
+        return again
     except Exception as error:  # noqa: BLE001 - the stage border: recorded with its family
         if len(stages) > 1 and not isinstance(error, Transient | LimitReached):
-            return [(stage,) for stage in stages]
-        for stage in stages:
-            _tell(connection, stage, error)
-    return []
+            again = [(stage,) for stage in stages]
+        else:
+            for stage in stages:
+                _tell(connection, stage, error)
+    if any(map(_loads, stages)):
+        memory.give_back()  # only here: as long as the error is at hand, its frames hold the model
+    return again
 
 
 def _tell(connection: Connection, stage: Stage, error: Exception) -> None:

@@ -197,12 +197,17 @@ class LossScorer(Scorer):
 _UNASKED = Pair(None, None)
 
 
+def refusal(error: Exception) -> str:
+    """Why a text was not scored: one reason for all lengths, and what was said of anything else (a foreign id, say)."""
+    return TOO_LONG if "context" in str(error) else f"refused: {error}"
+
+
 def _losses(row: Spans, replies: dict[Span, Reply]) -> Losses:
     values: dict[Part, float | None] = {}
     why = row.why
     for part, span in row.parts.items():
         reply = None if span is None else replies[span]
         if isinstance(reply, Exception):
-            reply, why = None, TOO_LONG
+            why, reply = refusal(reply), None
         values[part] = None if reply is None else -mean(reply)
     return Losses(values, row.comparable, why)

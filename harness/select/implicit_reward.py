@@ -13,7 +13,7 @@ from harness.records.cut import is_cut
 from harness.records.example import Example
 from harness.records.turns import answer_ids, common
 from harness.records.values import Count
-from harness.select._losses import CHAT_LENGTH, NO_ANSWER, TOO_LONG
+from harness.select._losses import CHAT_LENGTH, NO_ANSWER, refusal
 from harness.select._spans import Span, longest
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class ImplicitReward(Scorer):
             return None, span
         reply = next(replies)
         if isinstance(reply, Exception):
-            return None, TOO_LONG
+            return None, refusal(reply)
         total = float(reply.values.sum(dtype="float64"))
         return total / span.scored if self.per_token else total, None
 

@@ -172,6 +172,16 @@ def test_an_adapter_of_another_base_is_refused_with_both_shapes(adapter: Path, f
         check(spec(adapter))
 
 
+@pytest.mark.parametrize("name", ["q_proj.weight", "q_proj.qweight"])  # bitsandbytes packs in place; GPTQ renames
+def test_an_adapter_of_a_quantised_base_is_not_taken_for_another_ones(adapter: Path, folder: Path, name: str) -> None:
+    weights(folder / "model.safetensors", {f"model.layers.0.self_attn.{name}": [2048, 1]})
+    with pytest.raises(UserError, match="made for another model"):
+        adapter_of(adapter)
+    about = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(about | {"quantization_config": {"bits": 4}}))
+    assert adapter_of(adapter).modules == {"q_proj"}
+
+
 def test_an_adapter_fits_a_base_whose_files_name_and_turn_its_layers_otherwise(adapter: Path, folder: Path) -> None:
     """As GPT-2's: `h.0...` in the file is `transformer.h.0...` in the model, and weights are (inputs, outputs)."""
     weights(folder / "model.safetensors", {"layers.0.self_attn.q_proj.weight": [64, 64]})

@@ -97,8 +97,11 @@ def test_measuring_has_all_devices_and_asks_no_kept_replies(monkeypatch: pytest.
     assert seen == ["0,1", None]
 
     homes: list[Path] = []
+    returned: list[int] = []
+    monkeypatch.setattr(memory, "give_back", lambda: returned.append(len(homes)))
 
     def opened(spec: ModelSpec, threads: int, home: Home) -> Any:
+        assert returned[-1:] == [len(homes)], "what is left of a GPU is handed back before each model is opened"
         homes.append(home.path)
         return SimpleNamespace(close=lambda: None)
 

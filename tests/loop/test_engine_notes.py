@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from harness.cli.main import main
 from harness.cli.progress import View
+from harness.cli.status import _notes
 from harness.loop import worker
 from harness.loop.desk import Engines
 from harness.loop.run import run
@@ -103,3 +104,17 @@ def test_memory_that_ran_out_is_in_manifest_journal_view_and_status(
     assert document["engine_notes"][score.label] == manifest["engine_notes"], "status says it, also much later"
     assert document["engine_notes"].keys() == {plan.stages[key].label for key in noted}
     assert f"note    {score.label}: pocket/base: " in CliRunner().invoke(main, ["status", "small"]).output
+
+
+def test_stages_of_one_label_hide_none_of_their_notes() -> None:
+    """The stages of all seeds are called alike; of a stage that was done again, what it said last counts."""
+    told = [
+        ("a", ["m: 4 rows"]),
+        ("b", ["m: 8 rows", "m: 4 rows"]),
+        ("c", ["m: 2 rows"]),
+        ("d", ["m: 9 rows"]),
+        ("d", []),
+    ]
+    events = [{"event": "stage_finished", "key": key, "label": "x i1 ifd", "engine_notes": n} for key, n in told]
+    assert _notes(events, {"a", "b", "d"}) == {"x i1 ifd": ["m: 4 rows", "m: 8 rows"]}
+    assert _notes(events, {"d"}) == {}

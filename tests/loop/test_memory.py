@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,9 +18,10 @@ from vllm_support import NEEDED, WHY, spec
 from harness.blocks.training import TrainReport
 from harness.engines import open_engine
 from harness.engines.base import ModelSpec
-from harness.loop import memory, modelwork
+from harness.loop import memory, modelwork, worker
 from harness.loop.clock import Timer
 from harness.loop.desk import Engines
+from harness.loop.slices import Life
 from harness.loop.stage import Binding
 from harness.store.artifacts import Store
 from harness.store.home import Home
@@ -131,6 +134,38 @@ def test_a_training_in_processes_of_its_own_tells_no_memory(
     )
     result = modelwork.finetune(job)
     assert {name: value for name, value in result.items() if name == "memory"} == told
+
+
+def test_a_stage_that_fails_gives_back_what_it_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its model hangs in a circle, and its frames in the error: a vLLM process that is opened next needs the room."""
+    held: list[weakref.ref[Any]] = []
+    gone: list[bool] = []
+    sent: list[Any] = []
+
+    def fails(*given: Any) -> None:
+        model: Any = type("Model", (), {})()
+        model.itself = model
+        held.append(weakref.ref(model))
+        raise ValueError("out of memory")
+
+    def gives_back() -> None:
+        gc.collect()
+        gone.append(held[0]() is None)
+
+    monkeypatch.setattr(worker, "_work", fails)
+    monkeypatch.setattr(memory, "give_back", gives_back)
+    about: dict[str, Any] = {"action": "finetune", "name": "sft", "label": "sft"}
+    bound = {"start": Binding(spec=ModelSpec(name="m", path=tmp_path))}
+    stages: Any = [SimpleNamespace(key=key, models=bound, **about) for key in "ab"]
+    connection: Any = SimpleNamespace(send=sent.append)
+    unused: Any = None
+    with Life(None, "worker")() as life:
+        for some, again, told in ((stages[:1], [], ["a"]), (stages, [(one,) for one in stages], [])):
+            held.clear()
+            sent.clear()
+            assert worker._attempt(connection, some, unused, unused, unused, life) == again
+            assert [message[:3] for message in sent] == [("failed", key, "bug") for key in told]
+    assert gone == [True, True]
 
 
 @pytest.mark.slow

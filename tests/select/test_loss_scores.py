@@ -98,14 +98,18 @@ def test_every_row_without_a_score_says_why(score: Any, example: Any, with_chat:
     from harness.errors import LoopbenchError
 
     rows = [example("a", "abc", None), example("b", "abc", ""), example("c", "a" * 50, "b"), example("d", "q", "abx")]
+    rows.append(example("e", "s", "abx"))
 
     def refuse(request: Any) -> Any:
-        return LoopbenchError("too long") if chr(request.ids[0]) == "q" else knowing(request)
+        said = {"q": "prompt of 60 tokens exceeds the context of 40", "s": "it has the token id 900"}
+        why = said.get(chr(request.ids[0]))
+        return LoopbenchError(why) if why else knowing(request)
 
     found = score(Ifd(max_length=40), rows, refuse, with_chat())
-    assert found["ifd"] == [None] * 4
-    assert found["tag:ifd.problem"] == [NO_ANSWER, NO_ANSWER, NO_ROOM, TOO_LONG]
-    assert found["da"] == [None, None, None, pytest.approx(2.0)], "what could be measured is kept"
+    assert found["ifd"] == [None] * 5
+    problems = [NO_ANSWER, NO_ANSWER, NO_ROOM, TOO_LONG, "refused: it has the token id 900"]
+    assert found["tag:ifd.problem"] == problems
+    assert found["da"] == [None, None, None, pytest.approx(2.0), pytest.approx(2.0)], "what could be measured is kept"
 
 
 def test_an_answer_of_one_token_has_no_loss_alone_and_says_so(score: Any, example: Any, with_chat: Any) -> None:
