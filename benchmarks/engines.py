@@ -56,8 +56,12 @@ def equal(plan: Any, store: Any) -> dict[str, dict[str, dict[str, int]]]:
     turns = {(cell.recipe, cell.seed): cell.turns[-1] for cell in plan.cells}
     first = plan.cells[0].recipe
     found: dict[str, dict[str, dict[str, int]]] = {}
+    seen: set[str] = set()
     for (recipe, seed), turn in turns.items():
         for what, read in WHAT.items() if recipe != first else ():
+            if what == "pool_texts" and turn.steps["respond"] in seen:
+                continue  # training seeds share what the teacher wrote
+            seen.add(turn.steps["respond"])
             mine, other = read(store, turns[first, seed]), read(store, turn)
             count = found.setdefault(recipe, {}).setdefault(what, {"equal": 0, "of": 0})
             count["equal"] += sum(other.get(key) == value for key, value in mine.items())

@@ -15,13 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.engines.limits import SPARE
+
 if TYPE_CHECKING:
     import torch
 
     Pair = tuple[torch.Tensor, torch.Tensor]
-
-SPARE = 128
-"""Columns that are allocated beyond need, so that the store is rarely moved."""
 
 
 class Store(Protocol):

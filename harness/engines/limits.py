@@ -22,6 +22,8 @@ Measured with GPT-2's shape on one thread (`benchmarks/ifd_speed.py`); models of
 CPU_TOKENS = (256, 2048)
 PASS_TOKENS = {"cpu": 40, "cuda": 1024}
 """What a forward pass costs beside its tokens, in tokens. CPU: from the time of matrix products of 40 to 660 rows."""
+SPARE = 128
+"""Columns of keys and values that are allocated beyond need, so that they are rarely moved; on a GPU at once."""
 OPTIONS = ("batch_rows", "batch_tokens", "store_mib")
 _SAID = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed")
 
@@ -32,7 +34,8 @@ class Limits:
 
     rows: rows that are decoded at once. tokens: padded tokens of one prefill or scoring batch. columns: tokens that
     the key/value store may hold, over all rows. cells: vocabulary logits that are held at once when scoring. padding:
-    tokens of padding that cost as much as one more forward pass, so that a batch takes no more.
+    tokens of padding that cost as much as one more forward pass, so that a batch takes no more. ahead: columns that the
+    store takes for each row beyond its need.
     """
 
     rows: int
@@ -40,6 +43,7 @@ class Limits:
     columns: int
     cells: int
     padding: int = 0
+    ahead: int = 0
 
     @classmethod
     def of(cls, model: Any, options: Mapping[str, Any]) -> Limits:
@@ -57,6 +61,7 @@ class Limits:
             columns=max(1, store // _bytes_per_token(model)),
             cells=2**26 if gpu else 2**24,
             padding=PASS_TOKENS["cuda" if gpu else "cpu"],
+            ahead=SPARE if gpu else 0,
         )
 
     @property
@@ -66,7 +71,7 @@ class Limits:
 
     def rows_for(self, need: int) -> int:
         """Rows that fit when the longest needs this many tokens."""
-        return max(1, min(self.rows, self.columns // max(1, need)))
+        return max(1, min(self.rows, self.columns // max(1, need + self.ahead)))
 
     def batch(self, lengths: Sequence[int]) -> int:
         """How many of these sequences, the longest first, are read at once: at least one.

@@ -107,12 +107,12 @@ def _rows(plan: Plan) -> tuple[Example, ...]:
 def _keep(home: Home, found: Mapping[str, Any]) -> None:
     path: Path = calibration_file(home.prepare())
     try:
-        before = json.loads(path.read_text())
+        before = _mapping(json.loads(path.read_text()))
     except (OSError, ValueError):
         before = {}
     kept: dict[str, Any] = {}
     for quantity in ("machine", *get_args(Quantity)):
-        old = before.get(quantity, {})
+        old = _mapping(before.get(quantity))
         new = {name: values for name, values in found.get(quantity, {}).items() if values}
         kept[quantity] = old | {name: _mapping(old.get(name)) | values for name, values in new.items()}
     write_json(path, kept | {"time": time.time()})

@@ -214,7 +214,7 @@ def calibration_file(home: Home) -> Any:
 
 def _calibration(home: Home) -> Mapping[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(calibration_file(home).read_text())
+        found = json.loads(calibration_file(home).read_text())
     except (OSError, ValueError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}

@@ -37,6 +37,7 @@ class BestWorst(PairBuilder):
     """
 
     name: ClassVar[str] = "best_worst"
+    version: ClassVar[int] = 2
 
     by: str = identity("reward", description="The score that ranks the answers.", source="2406.08464 §2.2: a reward")
     least: Count = identity(2, ge=2, description="Scored answers that a group must have.")

@@ -11,7 +11,8 @@ from engines.conftest import Opener, Requests, first_gap
 
 from harness.engines.base import LogprobRequest
 from harness.engines.forward import Forward
-from harness.engines.kv import SPARE, Prefill, Slots, as_cache
+from harness.engines.kv import Prefill, Slots, as_cache
+from harness.engines.limits import SPARE
 
 HEADS, WIDTH = 2, 3
 

@@ -211,3 +211,9 @@ def test_a_workers_stage_tells_no_memory_where_a_gpu_holds_the_model(monkeypatch
         monkeypatch.setattr(worker, "build", lambda build=build: build)
         worker._peak(SimpleNamespace(processes=lambda pids=pids: pids))  # type: ignore[arg-type]
     assert asked == [((5,), True), ((5,), False), ((), False)]
+
+
+def test_a_calibration_file_of_another_form_counts_as_none(tmp_path: Path) -> None:
+    home = Home(tmp_path).prepare()
+    calibration_file(home).write_text("[1, 2]")
+    assert Rates(home).calibrated == {}
