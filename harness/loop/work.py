@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from harness.loop import choose, columnwork, evalwork, leaks, modelwork, rowwork
+from harness.loop import choose, evalwork, leaks, modelwork, rowwork, scorework, selectwork
 from harness.loop.job import Job, Result
 
 __all__ = ["Job", "Result", "run", "run_together"]
@@ -33,8 +33,8 @@ ACTIONS: Mapping[str, Callable[[Job], Result]] = {
     "source": rowwork.source,
     "scratch": modelwork.scratch,
     "synthesize": rowwork.synthesize,
-    "score": columnwork.score,
-    "select": columnwork.select,
+    "score": scorework.score,
+    "select": selectwork.select,
     "pair": rowwork.pair,
     "leaks": leaks.look,
     "clean": leaks.clean,

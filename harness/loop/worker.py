@@ -120,8 +120,8 @@ def _help(connection: Connection, stage: Stage, store: Store, engines: Engines, 
         with life.work(f"helping {stage.label}", action=stage.action, block=stage.name, stages=0) as noted:
             timer = Timer(life.slices)
             with timer.active():
-                from harness.loop.columnwork import help_score
                 from harness.loop.job import Job
+                from harness.loop.scorework import help_score
 
                 made = help_score(Job(stage, store, engines, timer, lambda done, total: None, threads=setup.threads))
             noted["layers"] = timer.report()

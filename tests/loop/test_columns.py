@@ -20,7 +20,7 @@ from harness.config.models import bundled
 from harness.engines.base import ModelSpec
 from harness.engines.hashed import HashedEngine
 from harness.errors import UserError
-from harness.loop import columnwork, inputs
+from harness.loop import inputs, scorework, selectwork
 from harness.loop.apply import Applied, apply
 from harness.loop.clock import Timer
 from harness.loop.desk import Engines
@@ -135,7 +135,7 @@ HASHED = Model(name="embedder", written="hashed", engine="hashed")
 def test_a_table_scorer_sees_all_rows_and_vectors_last_until_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(columnwork, "SHARD", 2)
+    monkeypatch.setattr(scorework, "SHARD", 2)
     rows = data(tmp_path, "a red dog", "two cats", "a red dog", "one", "the red dog")
     chain = (Embedding(), Labels(), Top(by="level", keep=5), Nearest())
     store, done = stages(tmp_path, rows, *chain, model=HASHED)
@@ -198,7 +198,7 @@ def test_the_pocket_model_embeds_texts_cut_at_its_context(tmp_path: Path) -> Non
 def test_a_killed_score_goes_on_after_its_last_shard_with_equal_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(columnwork, "SHARD", 2)
+    monkeypatch.setattr(scorework, "SHARD", 2)
     rows = data(tmp_path, *(f"text {n}" for n in range(5)))
     embed, asked = HashedEngine.embed_texts, list[int]()
 
@@ -250,7 +250,7 @@ class Short(Selector):
 
 
 def test_a_selector_that_decides_row_by_row_is_given_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columnwork, "PART", 2)
+    monkeypatch.setattr(selectwork, "PART", 2)
     store, done = stages(tmp_path, data(tmp_path, "a", "bbb", "cc", "dddd", "e"), Short())
     manifest = store.manifest("rows", done[-1].key)
     assert (manifest["rows"], manifest["dropped"]) == (3, {"long": 2})

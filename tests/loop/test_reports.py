@@ -26,7 +26,7 @@ from harness.blocks.kinds import (
     TableScorer,
 )
 from harness.config.model import Dataset
-from harness.loop import columnwork, rowwork
+from harness.loop import rowwork, scorework
 from harness.records.example import Dropped, Example
 from harness.tracking import points
 
@@ -94,7 +94,7 @@ class Paired(PairBuilder):
 
 @pytest.fixture
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    for module in (rowwork, columnwork):
+    for module in (rowwork, scorework):
         monkeypatch.setattr(module, "SHARD", 2)
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"say {n}", "completion": str(n)}) + "\n" for n in range(5)))

@@ -17,7 +17,7 @@ import pytest
 
 from harness.config.model import Dataset
 from harness.engines.base import ModelSpec
-from harness.loop import columnwork
+from harness.loop import scorework
 from harness.loop.clock import Timer
 from harness.loop.desk import Engines
 from harness.loop.job import SHARD, Job
@@ -48,7 +48,7 @@ def score(rows: int = ROWS, spec: ModelSpec = SPEC) -> Stage:
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Job]:
     """A job that scores a pool in shards of 4 rows, in a home of its own."""
-    monkeypatch.setattr(columnwork, "SHARD", 4)
+    monkeypatch.setattr(scorework, "SHARD", 4)
     rows = [
         {"instruction": f"Say {n}", "input": "", "output": "The number is " + "one " * n} for n in range(1, ROWS + 1)
     ]
@@ -86,7 +86,7 @@ def test_shards_that_others_made_give_the_same_artifact(job: Callable[[str], Job
     whole = done(alone)
     helper = Job(helped.stage, helped.store, helped.engines, Timer(), lambda done, total: None)
     with at_work(helped):
-        assert columnwork.help_score(helper) == ROWS // 4
+        assert scorework.help_score(helper) == ROWS // 4
     opened = helped.engines.opened
     helped.engines.close()
     made = done(helped)
@@ -101,7 +101,7 @@ def test_who_helps_stops_within_its_shard_when_the_stages_worker_fails(
     job: Callable[[str], Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That worker lets its lease go; what the helper had begun leaves nothing, and another try has the same result."""
-    monkeypatch.setattr(columnwork, "LOOK", 0.0)
+    monkeypatch.setattr(scorework, "LOOK", 0.0)
     alone, left = job("alone"), job("left")
     whole, helper = done(alone), Job(left.stage, left.store, left.engines, Timer(), lambda done, total: None)
     given = 0
@@ -124,12 +124,12 @@ def test_who_helps_stops_within_its_shard_when_the_stages_worker_fails(
     monkeypatch.setattr(left.engines, "get", lambda binding, timer: Failing(get(binding, timer)))
     with ExitStack() as worker:
         worker.enter_context(at_work(left))
-        assert columnwork.help_score(helper) == 1
+        assert scorework.help_score(helper) == 1
     assert given == 8 + 3, "two scores for each row of the first shard, and no more than three of the second"
     assert [path.name for path in left.shards.iterdir()] == ["columns-512-00000.json"]
-    assert columnwork.help_score(helper) == 0, "nobody is at the stage"
+    assert scorework.help_score(helper) == 0, "nobody is at the stage"
     monkeypatch.undo()
-    monkeypatch.setattr(columnwork, "SHARD", 4)
+    monkeypatch.setattr(scorework, "SHARD", 4)
     again = done(left)
     assert (again["files"], again["cost"]) == (whole["files"], whole["cost"])
 
@@ -156,7 +156,7 @@ def test_a_lease_is_held_until_its_process_lets_it_go_or_dies(tmp_path: Path) ->
 def test_who_helps_a_finished_stage_does_nothing_and_leaves_nothing(job: Callable[[str], Job]) -> None:
     late = job("late")
     done(late)
-    assert columnwork.help_score(late) == 0
+    assert scorework.help_score(late) == 0
     assert not list(late.store.home.store.glob("*/*.work"))
 
 
