@@ -10,6 +10,7 @@ from typing import cast
 from harness.blocks import kinds
 from harness.errors import StageFailed
 from harness.finetune._points import POINTS
+from harness.loop import memory
 from harness.loop.desk import MODEL, located
 from harness.loop.devices import visible_devices
 from harness.loop.job import Job, Result
@@ -48,6 +49,7 @@ def finetune(job: Job) -> Result:
     )
     with job.timer("trainer"):
         report = block.train(job.rows(), context)
+        memory.give_back()  # a trainer's model and optimizer hang in circles: to let go of them is its last work
     job.cost.update(train_tokens=report.train_tokens, loss_tokens=report.loss_tokens)
     job.share = 1 - int(report.runtime.get("resumed_from_step", 0)) / max(1, report.steps)
     kept = (MODEL, POINTS) if (job.folder / POINTS).is_dir() else (MODEL,)

@@ -234,8 +234,6 @@ def _work(
         about = {"timing": timing, "opened": opens, "together": len(stages), "memory": result.get("memory", most)}
         about |= {"threads": setup.threads} | ({"engine_notes": notes} if notes else {})
         found.append((stage, store.prepare(stage.kind, stage.key, keep, provenance(stage) | result | about)))
-    if any(stage.action == "finetune" for stage in stages):  # an engine that is closed does so itself
-        memory.give_back()
     for stage, _ in found:  # the renames come last, when all is there: a kill between them leaves nothing to redo
         store.recover(stage.kind, stage.key)
     also = {"commit": round((timer.report()["wall"] - worked["wall"]) / len(found), 4)}
