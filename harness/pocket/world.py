@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from random import Random
 
 from harness.pocket.forms import Form, Turn, turn
@@ -116,6 +116,12 @@ def questions(split: str, count: int, turns: int = 1, categories: Sequence[str] 
     A first user turn belongs to exactly one of `test`, `dev` and `train`, decided by a hash of its text. Any other
     name draws from the train texts with its own seeds. A longer list starts with the shorter one.
     """
+    return list(_questions(split, count, turns, tuple(categories)))
+
+
+@lru_cache(maxsize=16)
+def _questions(split: str, count: int, turns: int, categories: tuple[str, ...]) -> tuple[Question, ...]:
+    """Drawn once per process: a pool with leaked questions, the check for leaks and the suite ask for the same ones."""
     share = split if split in ("test", "dev") else "train"
     streams = {category: Random(f"pocket/{split}/{category}/{turns}") for category in categories}
     seen: set[str] = set()
@@ -130,7 +136,7 @@ def questions(split: str, count: int, turns: int = 1, categories: Sequence[str] 
             raise ValueError(f"the {split} split has too few distinct {category} questions for {count} items")
         seen.add(drawn[0].user)
         found.append(Question(f"pocket/{split}/{category}/{k // len(categories)}", category, drawn))
-    return found
+    return tuple(found)
 
 
 def understand(user: str, history: Sequence[Turn] = ()) -> Turn | None:
